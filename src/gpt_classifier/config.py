@@ -1,0 +1,81 @@
+"""Where Hydra is: `conf/` from any working directory, and errors that a person can read."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from gpt_classifier.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of `conf/config.yaml` with Hydra overrides such as `model=gpt2-medium`.
+
+    Raises:
+        UserError: an override that does not fit, or `conf/` is not beside the package.
+    """
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra.compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(str(error)) from error
+
+
+def user_error_behind(error: BaseException) -> UserError | None:
+    """The `UserError` that `hydra.utils.instantiate` or another layer has wrapped, if any.
+
+    A value that does not fit the configuration is one too.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, UserError):
+        if isinstance(link, OmegaConfBaseException):
+            return UserError(str(link))
+        link = link.__cause__
+    return link
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Inside a Hydra application: a user's mistake is told in a paragraph, without a traceback.
+
+    In a multirun each failed job says so when it fails, and the others go on.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = user_error_behind(error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            overrides = " ".join(HydraConfig.get().overrides.task)
+            log.error("job failed (%s): %s", overrides, cause or error, exc_info=cause is None)
+        if cause is None or "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        raise CompactHydraException(f"\n{cause}") from None
+
+
+@contextmanager
+def readable_exit() -> Iterator[None]:
+    """Inside a command without Hydra: the same."""
+    try:
+        yield
+    except Exception as error:
+        cause = user_error_behind(error)
+        if cause is None or "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        _exit(cause)
+
+
+def _exit(error: UserError) -> NoReturn:
+    raise SystemExit(f"\n{error}")

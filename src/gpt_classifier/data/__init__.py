@@ -1,0 +1,1 @@
+"""Messages in, padded token batches out."""

@@ -1,0 +1,133 @@
+"""Token rows into padded batches, one process's share of each."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+PadTo = int | Literal["batch"]
+Part = tuple[list[int], int]
+"""Rows of the dataset and the length that they are padded to."""
+
+
+class Batch(NamedTuple):
+    """Messages as tensors.
+
+    Args:
+        ids: `(B, T)` int32, right-padded.
+        lengths: `(B,)` int64, real tokens of each row.
+        labels: `(B,)` int64 class ids.
+        indices: `(B,)` int64, the rows' places in their split.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+def pad(rows: Sequence[np.ndarray], length: int, pad_id: int) -> tuple[Tensor, Tensor]:
+    """Right-pad token rows: `(B, length)` int32 ids and `(B,)` int64 numbers of real tokens."""
+    ids = np.full((len(rows), length), pad_id, dtype=np.int32)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+    return torch.from_numpy(ids), torch.tensor([len(row) for row in rows])
+
+
+class TokenDataset(Dataset):
+    """One split. It is asked for a whole batch at a time: `dataset[indices, length]`."""
+
+    def __init__(self, rows: list[np.ndarray], labels: Sequence[int], pad_id: int) -> None:
+        self.rows = rows
+        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.lengths = np.array([len(row) for row in rows])
+        self.pad_id = pad_id
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: Part) -> Batch:
+        indices, length = part
+        ids, lengths = pad([self.rows[i] for i in indices], length, self.pad_id)
+        return Batch(ids, lengths, self.labels[indices], torch.tensor(indices))
+
+
+class _Batches(Sampler[Part]):
+    """Batches of a split as this process sees them.
+
+    Every process cuts the same batches and pads each to the same length, whatever its share of it is, so
+    that results do not depend on the number of processes.
+    """
+
+    def __init__(
+        self, lengths: np.ndarray, batch_size: int, pad_to: PadTo, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.pad_to = pad_to
+        self.rank = rank
+        self.world_size = world_size
+
+    def padded_length(self, indices: list[int]) -> int:
+        return int(self.lengths[indices].max()) if self.pad_to == "batch" else self.pad_to
+
+
+class TrainBatches(_Batches):
+    """Shuffled batches, a new order each epoch; messages that do not fill the last batch wait for another epoch.
+
+    Args:
+        lengths: tokens of each message of the split.
+        batch_size: messages of one batch over all processes; a multiple of `world_size`.
+        pad_to: `batch` for each batch's longest message, or a number of tokens.
+        rank: this process, which takes every `world_size`-th message of a batch.
+        world_size: number of processes.
+        seed: the order depends on it and on the epoch alone, so that a resumed run sees the same one.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        pad_to: PadTo,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(lengths, batch_size, pad_to, rank, world_size)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths) // self.batch_size
+
+    def __iter__(self) -> Iterator[Part]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.lengths)).tolist()
+        for i in range(len(self)):
+            batch = order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield batch[self.rank :: self.world_size], self.padded_length(batch)
+
+
+class EvaluationBatches(_Batches):
+    """All messages in order; processes take turns batch by batch.
+
+    Every process makes the same number of steps: one that runs out repeats the first batch, and whoever gathers
+    the results keeps one for each index.
+    """
+
+    def __len__(self) -> int:
+        batches = -(-len(self.lengths) // self.batch_size)
+        return -(-batches // self.world_size)
+
+    def __iter__(self) -> Iterator[Part]:
+        for turn in range(len(self)):
+            start = (turn * self.world_size + self.rank) * self.batch_size
+            start = start if start < len(self.lengths) else 0
+            batch = list(range(start, min(start + self.batch_size, len(self.lengths))))
+            yield batch, self.padded_length(batch)

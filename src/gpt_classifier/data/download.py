@@ -1,0 +1,101 @@
+"""Fetch, verify, unpack; nothing here knows what a message is."""
+
+import hashlib
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpt_classifier.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT, READ_TIMEOUT = 10, 30  # seconds without an answer, or without a further byte
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def fetch_member(urls: Sequence[str], member: str, expected_sha256: str, target: Path, max_bytes: int) -> Path:
+    """The file `member` of the zip archive at the first of `urls` that serves the right one.
+
+    Nothing is downloaded when `target` already has the expected content. `target` appears only when it is
+    whole and verified; whatever is interrupted leaves it as it was.
+
+    Args:
+        urls: where the archive is, the preferred place first.
+        member: file name inside the archive; folders inside it are ignored, and so is every other member.
+        expected_sha256: of the unpacked member, in hexadecimal.
+        target: the file to write, in a folder that is made when needed.
+        max_bytes: the unpacked member may not be larger.
+
+    Raises:
+        UserError: none of the places served the expected file, each with its reason.
+    """
+    if target.exists():
+        if sha256(target.read_bytes()) == expected_sha256:
+            return target
+        log.warning("%s is not the published file; fetching it again", target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for url in urls:
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            try:
+                content = read_member(_download(url, Path(folder)), member, max_bytes)
+            except (OSError, ValueError) as error:  # requests' errors are OSErrors
+                reasons.append(f"{url}: {str(error).splitlines()[0]}")
+                continue
+            if sha256(content) != expected_sha256:
+                reasons.append(
+                    f"{url}: expected {member} with sha256 {expected_sha256[:12]}…, found {sha256(content)[:12]}…"
+                )
+                continue
+            whole = Path(folder) / "whole"
+            whole.write_bytes(content)
+            os.replace(whole, target)
+            return target
+    raise UserError(
+        f"Could not download {member}: "
+        + "; ".join(reasons)
+        + ". Set data.path= to a copy of the archive or of the file inside it. "
+        "experiment=quickstart needs no network."
+    )
+
+
+def _download(url: str, folder: Path) -> Path:
+    import pooch  # only when something has to be fetched
+    import requests
+
+    log.info("downloading %s", url)
+    downloader = pooch.HTTPDownloader(timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        path = pooch.retrieve(url, known_hash=None, fname="archive.zip", path=folder, downloader=downloader)
+    except requests.exceptions.Timeout as error:
+        raise OSError("no answer in time") from error
+    except requests.exceptions.ConnectionError as error:
+        raise OSError("the connection could not be made, or broke off") from error
+    return Path(path)
+
+
+def read_member(archive: Path, member: str, max_bytes: int) -> bytes:
+    """The content of one file of a zip archive, found by its base name; nothing is written to disk.
+
+    Raises:
+        ValueError: not a zip archive, no such member, a damaged one, or one larger than `max_bytes`.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for info in opened.infolist():
+                if Path(info.filename).name == member:
+                    with opened.open(info) as file:
+                        content = file.read(max_bytes + 1)  # whatever size the archive claims
+                    if len(content) > max_bytes:
+                        raise ValueError(f"{member} in the archive is larger than {max_bytes} bytes")
+                    return content
+    except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"not a whole zip archive ({error})") from error
+    raise ValueError(f"the archive has no file {member}")

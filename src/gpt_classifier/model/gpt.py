@@ -1,0 +1,143 @@
+"""The GPT-2 backbone (Radford et al., 2019, "Language Models are Unsupervised Multitask Learners").
+
+Parameter names are those of the released checkpoints (`wte`, `h.0.attn.c_attn`, …); linear weights are
+stored as `nn.Linear` does, that is, transposed against the released `Conv1D` ones.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Sizes of a GPT-2, under the names of the released `config.json`.
+
+    Args:
+        vocab_size: number of token ids, V.
+        n_positions: longest sequence in tokens.
+        n_embd: width of the residual stream, D; a multiple of `n_head`.
+        n_layer: number of blocks.
+        n_head: attention heads of each block.
+        dropout: probability of dropping, after the embeddings, in attention and before each residual sum.
+
+    Raises:
+        ValueError: `n_embd` is not a multiple of `n_head`.
+    """
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, T, D = x.shape
+        q, k, v = (
+            part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)  # (B, H, T, D/H)
+            for part in self.c_attn(x).split(D, dim=2)
+        )
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, D))
+
+
+class MLP(nn.Module):
+    """Two linear layers around GPT-2's tanh form of GELU."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.attn = Attention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.mlp = MLP(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop(self.attn(self.ln_1(x)))  # (B, T, D)
+        return x + self.drop(self.mlp(self.ln_2(x)))
+
+
+class GPT(nn.Module):
+    """Embeddings, blocks and the final LayerNorm; the language-model head is the token embedding, transposed.
+
+    `gpt_classifier.model.pretrained.load_backbone` makes one with released or with fresh weights.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Hidden states after the final LayerNorm.
+
+        Args:
+            ids: `(B, T)` integer token ids, `1 <= T <= n_positions`, right-padded with any valid id.
+
+        Returns:
+            `(B, T, D)`. A position depends on itself and earlier ones only, so never on padding.
+        """
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        x = self.drop(self.wte(ids) + self.wpe(positions))  # (B, T, D)
+        for block in self.h:
+            x = block(x)
+        return self.ln_f(x)
+
+    def next_token_logits(self, hidden: Tensor) -> Tensor:
+        """Logits `(…, V)` of the token that follows each hidden state `(…, D)`."""
+        return F.linear(hidden, self.wte.weight)
+
+    @torch.no_grad()
+    def initialise(self) -> "GPT":
+        """Draw fresh weights as GPT-2 did.
+
+        Normal with standard deviation 0.02, scaled by 1/sqrt(2 · n_layer) where a block writes to the
+        residual stream; biases 0, LayerNorm scales 1.
+
+        Returns:
+            The model itself.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
+            else:
+                residual = (2 * self.config.n_layer) ** -0.5 if name.endswith("c_proj.weight") else 1.0
+                parameter.normal_(0.0, 0.02 * residual)
+        return self

@@ -1,0 +1,86 @@
+"""What happens beside a training."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from tqdm.auto import tqdm
+
+log = logging.getLogger(__name__)
+
+
+class BestCheckpoint(Callback):
+    """Keeps the weights of the epoch with the highest validation accuracy, ties decided by the lower loss.
+
+    Args:
+        path: file to write; it holds weights and what prediction needs, but no optimizer.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.best: dict[str, Any] = {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        accuracy = float(trainer.callback_metrics["val/accuracy"])
+        loss = float(trainer.callback_metrics["val/loss"])
+        better = not self.best or (accuracy, -loss) > (self.best["accuracy"], -self.best["loss"])
+        if trainer.strategy.broadcast(better):  # saving takes all processes, so they must agree
+            self.best = {
+                "accuracy": accuracy,
+                "loss": loss,
+                "epoch": trainer.current_epoch + 1,
+                "step": trainer.global_step,
+            }
+            trainer.save_checkpoint(self.path, weights_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.best
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # without the file that the record is about, a run resumed elsewhere starts a record of its own
+        self.best = dict(state_dict) if self.path.exists() else {}
+
+
+class Progress(TQDMProgressBar):
+    """A bar with running loss and accuracy on a terminal, and a line for each epoch wherever output goes."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=5 if sys.stderr.isatty() else 0)
+
+    def init_train_tqdm(self) -> tqdm:
+        return _vanishing(super().init_train_tqdm())
+
+    def init_validation_tqdm(self) -> tqdm:
+        return _vanishing(super().init_validation_tqdm())
+
+    def init_test_tqdm(self) -> tqdm:
+        bar = _vanishing(super().init_test_tqdm())
+        bar.set_description("Measuring train, val and test")
+        return bar
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not trainer.is_global_zero:
+            return
+        with tqdm.external_write_mode(file=sys.stdout):
+            log.info(
+                "epoch %d/%s   training loss %.3f, accuracy %.1f %% (last steps)   validation loss %.3f, accuracy %.1f %%",
+                trainer.current_epoch + 1,
+                trainer.max_epochs,
+                values["loss"],
+                100 * values["accuracy"],
+                values["val/loss"],
+                100 * values["val/accuracy"],
+            )
+
+
+def _vanishing(bar: tqdm) -> tqdm:
+    """The lines that are logged stay; the bar between them goes."""
+    bar.leave = False
+    return bar

@@ -1,0 +1,138 @@
+"""What a run leaves for people to read."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from torch import Tensor
+
+from gpt_classifier.data.prepare import SPLITS
+from gpt_classifier.training import figures
+from gpt_classifier.training.metrics import Metrics, scalars
+
+Stages = dict[str, dict[str, Any]]
+"""`start`, `last` and `best`, each with its `epoch` and the metrics of `train`, `val` and `test`."""
+
+LONGEST_TABLE = 50  # rows of misclassified messages in TensorBoard
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def write_figures(
+    run_dir: Path, history: Sequence[dict[str, float]], best: dict[str, Any], class_names: list[str]
+) -> None:
+    """`loss.png`, `accuracy.png` and `confusion_matrix.png` of the best epoch on the test set."""
+    for what in ("loss", "accuracy"):
+        figures.curves(history, what).savefig(run_dir / f"{what}.png", dpi=150)
+    figure = figures.confusion_matrix(best["test"]["confusion_matrix"], class_names, "test, best epoch")
+    figure.savefig(run_dir / "confusion_matrix.png", dpi=150)
+
+
+def log_evaluation(loggers: Sequence[Logger], metrics: dict[str, Metrics], step: int) -> None:
+    """The scalars of all three splits."""
+    drawn = {name: value for split in SPLITS for name, value in scalars(metrics[split], split).items()}
+    for logger in loggers:
+        logger.log_metrics(drawn, step=step)
+
+
+def log_best(
+    loggers: Sequence[Logger],
+    hyperparameters: dict[str, Any],
+    best: dict[str, Any],
+    predictions: dict[str, tuple[Tensor, Tensor]],
+    texts: dict[str, pd.DataFrame],
+    class_names: list[str],
+) -> None:
+    """Hyperparameters beside final metrics, and TensorBoard's pictures and table of mistakes.
+
+    Args:
+        loggers: of the run.
+        hyperparameters: what sweeps vary, plain values.
+        best: metrics of the best epoch for each split.
+        predictions: logits `(N, C)` and labels `(N,)` of each split.
+        texts: messages of each split, in the same order.
+        class_names: C names.
+    """
+    final = {
+        f"best/{split}/{name}": best[split][name] for split in SPLITS for name in ("accuracy", "loss")
+    }
+    for logger in loggers:
+        logger.log_metrics(final, step=best["step"])
+        if not isinstance(logger, TensorBoardLogger):
+            continue
+        logger.log_hyperparams(hyperparameters, final, step=best["step"])
+        board = logger.experiment
+        for split in ("val", "test"):
+            logits, labels = predictions[split]
+            title = f"{split}, best epoch"
+            confusion = figures.confusion_matrix(best[split]["confusion_matrix"], class_names, title)
+            board.add_figure(f"{split}/confusion_matrix", confusion, best["step"], close=False)
+            curve = figures.precision_recall(logits, labels, class_names, title)
+            board.add_figure(f"{split}/precision_recall", curve, best["step"], close=False)
+            table = misclassified(logits, labels, texts[split], class_names)
+            board.add_text(f"{split}/misclassified", _markdown(table), best["step"])
+
+
+def misclassified(logits: Tensor, labels: Tensor, messages: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
+    """Messages with a wrong prediction, the most confident first: true class, predicted class, probability, text."""
+    probabilities, predicted = logits.softmax(dim=-1).max(dim=-1)
+    wrong = torch.nonzero(predicted != labels).flatten().tolist()
+    wrong.sort(key=lambda i: -probabilities[i].item())
+    return pd.DataFrame(
+        {
+            "true": [class_names[int(labels[i])] for i in wrong],
+            "predicted": [class_names[int(predicted[i])] for i in wrong],
+            "probability": [round(probabilities[i].item(), 4) for i in wrong],
+            "text": [messages["text"].iloc[i] for i in wrong],
+        }
+    )
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    lines = [f"{len(table)} misclassified messages", "", "| true | predicted | probability | text |", "|---|---|---|---|"]
+    for row in table.head(LONGEST_TABLE).itertuples(index=False):
+        cells = (row.true, row.predicted, f"{row.probability:.4f}", row.text)
+        lines.append("| " + " | ".join(_cell(str(cell)) for cell in cells) + " |")
+    if len(table) > LONGEST_TABLE:
+        lines += ["", f"… and {len(table) - LONGEST_TABLE} more"]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """A message is data: none of it may act as Markdown or HTML."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").replace("\n", " ")
+    return "".join("\\" + character if character in r"\`*_{}[]()#+-!~" else character for character in text)
+
+
+def summary(stages: Stages, title: str, seconds: dict[str, float], run_dir: Path, note: str = "") -> str:
+    """The last thing that a run prints."""
+    if run_dir.is_relative_to(Path.cwd()):
+        run_dir = run_dir.relative_to(Path.cwd())
+    rows = [title, "", " " * 28 + "".join(f"{split:>9}" for split in SPLITS)]
+    for stage, metrics in stages.items():
+        name = {"start": "before training"}.get(stage, f"{stage} (epoch {metrics['epoch']})")
+        rows.append(f"{name + ', accuracy':<28}" + "".join(_percent(metrics[split]["accuracy"]) for split in SPLITS))
+    best = stages["best"]
+    rows.append(f"{'best, loss':<28}" + "".join(f"{best[split]['loss']:>9.3f}" for split in SPLITS))
+    rows.append(f"{'messages':<28}" + "".join(f"{best[split]['messages']:>9}" for split in SPLITS))
+    rows.append("")
+    rows.append(f"{seconds['training']:.1f} s of training, {seconds['run']:.1f} s in all")
+    rows.append(f"everything is in {run_dir}")
+    rows.append(f"python scripts/predict.py --checkpoint {run_dir / 'checkpoints' / 'best.ckpt'} --text '…'")
+    if note:
+        rows.append(note)
+    return "\n".join(rows)
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:>7.2f} %"

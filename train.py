@@ -1,0 +1,18 @@
+"""Fine-tune a GPT into a text classifier: python train.py model=gpt2-medium freeze=last_block"""
+
+import hydra
+from omegaconf import DictConfig
+
+from gpt_classifier.config import readable_errors
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float:
+    with readable_errors():
+        from gpt_classifier.training.run import train  # seconds of imports that --help does not need
+
+        return train(cfg)
+
+
+if __name__ == "__main__":
+    main()
