@@ -27,9 +27,8 @@ def texts_of(options: argparse.Namespace) -> list[str]:
     texts = list(options.text)
     if options.file:
         try:
-            source = sys.stdin.buffer if options.file == "-" else Path(options.file).open("rb")
-            with source:
-                lines = source.read().decode("utf-8-sig").splitlines()
+            content = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
+            lines = content.decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--file: expected a UTF-8 text file with a text a line, but: {error}.") from error
         texts += [line for line in lines if line.strip()]

@@ -62,9 +62,7 @@ class _Batches(Sampler[Part]):
     that results do not depend on the number of processes.
     """
 
-    def __init__(
-        self, lengths: np.ndarray, batch_size: int, pad_to: PadTo, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, lengths: np.ndarray, batch_size: int, pad_to: PadTo, rank: int = 0, world_size: int = 1) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.pad_to = pad_to

@@ -215,15 +215,13 @@ class MessageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         dataset = self.datasets["train"]
-        batches = TrainBatches(
-            dataset.lengths, self.batch_size, self.pad_to, seed=self.seed, **self._processes()
-        )
-        return DataLoader(dataset, sampler=batches, batch_size=None)  # type: ignore[arg-type]
+        batches = TrainBatches(dataset.lengths, self.batch_size, self.pad_to, seed=self.seed, **self._processes())
+        return DataLoader(dataset, sampler=batches, batch_size=None)
 
     def _evaluation_dataloader(self, name: str) -> DataLoader:
         dataset = self.datasets[name]
         batches = EvaluationBatches(dataset.lengths, self.batch_size, self.pad_to, **self._processes())
-        return DataLoader(dataset, sampler=batches, batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(dataset, sampler=batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         return self._evaluation_dataloader("val")

@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,6 +97,6 @@ def read_member(archive: Path, member: str, max_bytes: int) -> bytes:
                     if len(content) > max_bytes:
                         raise ValueError(f"{member} in the archive is larger than {max_bytes} bytes")
                     return content
-    except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"not a whole zip archive ({error})") from error
     raise ValueError(f"the archive has no file {member}")

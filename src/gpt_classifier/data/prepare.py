@@ -75,9 +75,7 @@ def balance(frame: pd.DataFrame, how: Balance, class_names: list[str], seed: int
     return pd.concat([*sampled, frame[given]], ignore_index=True)
 
 
-def split(
-    frame: pd.DataFrame, val_fraction: float, test_fraction: float, stratify: bool, seed: int
-) -> pd.DataFrame:
+def split(frame: pd.DataFrame, val_fraction: float, test_fraction: float, stratify: bool, seed: int) -> pd.DataFrame:
     """Shuffle the messages that have no split yet and assign them one.
 
     Splits that came with the frame are complete; the others take their fraction, and training takes the rest.

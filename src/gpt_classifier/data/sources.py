@@ -7,7 +7,7 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,7 @@ from gpt_classifier.errors import UserError
 log = logging.getLogger(__name__)
 
 Quoting = Literal["none", "minimal"]
-QUOTING = {"none": csv.QUOTE_NONE, "minimal": csv.QUOTE_MINIMAL}
+QUOTING: dict[str, Literal[0, 3]] = {"none": csv.QUOTE_NONE, "minimal": csv.QUOTE_MINIMAL}
 MISSING_LABELS = ("", "nan", "none", "null")  # what is left of a missing value once it is text
 
 
@@ -168,9 +168,7 @@ class Table:
         pass
 
     def load(self) -> Messages:
-        parts = {
-            split: self._load_file(Path(path).expanduser(), split) for split, path in self.paths.items() if path
-        }
+        parts = {split: self._load_file(Path(path).expanduser(), split) for split, path in self.paths.items() if path}
         class_names = _in_order(parts[None]["label"].unique())
         for split, part in parts.items():
             unknown = sorted(set(part["label"]) - set(class_names))
@@ -191,7 +189,10 @@ class Table:
                     f"{', '.join(map(str, frame.columns))}. Set data.{role}_column to one of these."
                 )
         frame = pd.DataFrame(
-            {"label": frame[self.columns["label"]].map(_as_name), "text": frame[self.columns["text"]].map(_as_text)}
+            {
+                "label": frame[self.columns["label"]].map(_as_name),
+                "text": frame[self.columns["text"]].map(_as_text),
+            }
         )
         return _messages(frame, path, drop_incomplete=self.drop_incomplete).frame.assign(split=split)
 
@@ -226,9 +227,7 @@ def _read_parquet(path: Path, option: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except ImportError as error:
-        raise UserError(
-            'Reading Parquet needs the extra of that name: pip install -e ".[parquet]"'
-        ) from error
+        raise UserError('Reading Parquet needs the extra of that name: pip install -e ".[parquet]"') from error
     except (OSError, ValueError) as error:  # pyarrow's errors are among these
         raise UserError(f"{option}: {path} can't be read as a Parquet file: {error}.") from error
 
@@ -246,7 +245,7 @@ def _parse(
         frame = pd.read_csv(
             file,
             sep=separator,
-            quoting=QUOTING[quoting],  # type: ignore[arg-type]
+            quoting=QUOTING[quoting],
             names=names,
             header=None if names else 0,
             index_col=False,
@@ -278,7 +277,7 @@ def _as_name(value: object) -> str:
     return _as_text(value).strip()
 
 
-def _in_order(labels: Sequence[str]) -> list[str]:
+def _in_order(labels: Iterable[str]) -> list[str]:
     """Whole numbers by value, anything else by text."""
     try:
         return sorted(labels, key=int)

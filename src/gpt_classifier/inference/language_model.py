@@ -61,7 +61,11 @@ class ZeroShotAnswer:
 
 
 def ask(
-    language_model: LanguageModel, texts: Sequence[str], positive_class: str, batch_size: int = 8, words: int = 6
+    language_model: LanguageModel,
+    texts: Sequence[str],
+    positive_class: str,
+    batch_size: int = 8,
+    words: int = 6,
 ) -> list[ZeroShotAnswer]:
     """Ask whether each text is of a class.
 

@@ -147,7 +147,7 @@ def _state_dict(path: Path) -> StateDict:
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 """Released as `Conv1D` weights, `(in, out)`; `nn.Linear` keeps `(out, in)`."""
 
-NOT_WEIGHTS = ("attn.bias", "attn.masked_bias", "lm_head.weight")
+NOT_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
 """Causal-mask buffers of real files, and the language-model head, which is the token embedding."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
-from tqdm.auto import tqdm
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 log = logging.getLogger(__name__)
 
@@ -52,35 +52,33 @@ class Progress(TQDMProgressBar):
     def __init__(self) -> None:
         super().__init__(refresh_rate=5 if sys.stderr.isatty() else 0)
 
-    def init_train_tqdm(self) -> tqdm:
+    def init_train_tqdm(self) -> Tqdm:
         return _vanishing(super().init_train_tqdm())
 
-    def init_validation_tqdm(self) -> tqdm:
+    def init_validation_tqdm(self) -> Tqdm:
         return _vanishing(super().init_validation_tqdm())
 
-    def init_test_tqdm(self) -> tqdm:
-        bar = _vanishing(super().init_test_tqdm())
-        bar.set_description("Measuring train, val and test")
-        return bar
+    def init_test_tqdm(self) -> Tqdm:
+        return _vanishing(super().init_test_tqdm())
+
+    @property
+    def test_description(self) -> str:
+        return "Measuring train, val and test"
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not trainer.is_global_zero:
             return
-        with tqdm.external_write_mode(file=sys.stdout):
-            log.info(
-                "epoch %d/%s   training loss %.3f, accuracy %.1f %% (last steps)   validation loss %.3f, accuracy %.1f %%",
-                trainer.current_epoch + 1,
-                trainer.max_epochs,
-                values["loss"],
-                100 * values["accuracy"],
-                values["val/loss"],
-                100 * values["val/accuracy"],
-            )
+        parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
+        for name, prefix in (("training", "train/epoch_"), ("validation", "val/")):
+            loss, accuracy = (trainer.callback_metrics.get(prefix + what) for what in ("loss", "accuracy"))
+            if loss is not None and accuracy is not None:
+                parts.append(f"{name} loss {float(loss):.3f}, accuracy {float(accuracy):.2%}")
+        with Tqdm.external_write_mode(file=sys.stdout):
+            log.info("   ".join(parts))
 
 
-def _vanishing(bar: tqdm) -> tqdm:
+def _vanishing(bar: Tqdm) -> Tqdm:
     """The lines that are logged stay; the bar between them goes."""
     bar.leave = False
     return bar

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_precision_recall_curve
 
@@ -31,16 +32,16 @@ def curves(history: Sequence[dict[str, float]], what: str) -> Figure:
         axes.plot(*zip(*points, strict=True), label=label, color=color, **style)
     axes.set_xlabel("epochs")
     axes.set_ylabel("cross-entropy (nats)" if what == "loss" else "accuracy")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(loc="best", frameon=False)
     # a straight line between the two: every epoch sees the same number of examples
     last = max(history, key=lambda row: row["epoch"])
     per_epoch = last["examples"] / last["epoch"] if last["epoch"] else 0
     if per_epoch:
-        above = axes.secondary_xaxis(
-            "top", functions=(lambda epochs: epochs * per_epoch, lambda examples: examples / per_epoch)
-        )
+        scale = np.asarray(per_epoch)
+        both_ways = (lambda epochs: np.asarray(epochs) * scale, lambda examples: np.asarray(examples) / scale)
+        above = axes.secondary_xaxis("top", functions=both_ways)
         above.set_xlabel("examples seen")
     return figure
 

@@ -47,12 +47,13 @@ class ClassifierModule(LightningModule):
         self.spec = spec
         self.seed = seed
         self.history: list[dict[str, float]] = []  # what the curves are drawn from
-        self.start: dict[str, Metrics] = {}  # the splits before training
+        self.start: dict[str, Any] = {}  # the splits before training
         self.examples_seen = 0
         self.evaluation: dict[str, Metrics] = {}
         self.predictions: dict[str, tuple[Tensor, Tensor]] = {}  # logits (N, C) and labels (N,) of each split
         self._outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
-        self._running = torch.zeros(3)
+        self._window = torch.zeros(3)  # sums of loss, correct and messages since they were last logged
+        self._epoch = torch.zeros(3)  # and of the epoch
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         return self.model(ids, lengths)
@@ -70,7 +71,10 @@ class ClassifierModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 4096 + self.global_rank)
-        self._running = torch.zeros(3, device=self.device)
+        self._epoch = torch.zeros(3, device=self.device)
+
+    def on_fit_start(self) -> None:
+        self._window = torch.zeros(3, device=self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         logits = self(batch.ids, batch.lengths)
@@ -78,21 +82,31 @@ class ClassifierModule(LightningModule):
         with torch.no_grad():
             correct = (logits.argmax(dim=-1) == batch.labels).sum()
             messages = torch.full_like(loss, len(batch.labels))
-            self._running += torch.stack([loss * messages, correct, messages])
+            sums = torch.stack([loss * messages, correct, messages])
+            self._window += sums
+            self._epoch += sums
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        batches = int(self.trainer.num_training_batches)
-        if (batch_idx + 1) % self.trainer.log_every_n_steps and batch_idx + 1 < batches:
+        if self.trainer.is_last_batch:
+            loss, accuracy, _ = self._reduced(self._epoch)
+            self.log_dict({"train/epoch_loss": loss, "train/epoch_accuracy": accuracy}, batch_size=1)
+        if (self.trainer.fit_loop.total_batch_idx + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
-        loss, correct, messages = self.trainer.strategy.reduce(self._running, reduce_op="sum").tolist()  # type: ignore
-        self._running = torch.zeros(3, device=self.device)
-        self.examples_seen += int(messages)
-        self.log_dict({"loss": loss / messages, "accuracy": correct / messages}, prog_bar=True, logger=False)
-        running = {"train/running_loss": loss / messages, "train/running_accuracy": correct / messages}
+        loss, accuracy, messages = self._reduced(self._window)
+        self._window.zero_()
+        self.examples_seen += messages
+        self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, logger=False, batch_size=1)
+        running = {"train/running_loss": loss, "train/running_accuracy": accuracy}
         for logger in self.loggers:
             logger.log_metrics(running, step=self.global_step)
-        self.history.append({"epoch": self.current_epoch + (batch_idx + 1) / batches, **self._where(), **running})
+        epoch = self.current_epoch + (batch_idx + 1) / self.trainer.num_training_batches
+        self.history.append({"epoch": epoch, **self._where(), **running})
+
+    def _reduced(self, sums: Tensor) -> tuple[float, float, int]:
+        """Mean loss, accuracy and number of messages over all processes."""
+        loss, correct, messages = self.trainer.strategy.reduce(sums.clone(), reduce_op="sum").tolist()
+        return loss / messages, correct / messages, int(messages)
 
     def _where(self) -> dict[str, float]:
         return {"step": self.global_step, "examples": self.examples_seen}

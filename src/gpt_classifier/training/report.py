@@ -63,9 +63,7 @@ def log_best(
         texts: messages of each split, in the same order.
         class_names: C names.
     """
-    final = {
-        f"best/{split}/{name}": best[split][name] for split in SPLITS for name in ("accuracy", "loss")
-    }
+    final = {f"best/{split}/{name}": best[split][name] for split in SPLITS for name in ("accuracy", "loss")}
     for logger in loggers:
         logger.log_metrics(final, step=best["step"])
         if not isinstance(logger, TensorBoardLogger):
@@ -99,7 +97,12 @@ def misclassified(logits: Tensor, labels: Tensor, messages: pd.DataFrame, class_
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    lines = [f"{len(table)} misclassified messages", "", "| true | predicted | probability | text |", "|---|---|---|---|"]
+    lines = [
+        f"{len(table)} misclassified messages",
+        "",
+        "| true | predicted | probability | text |",
+        "|---|---|---|---|",
+    ]
     for row in table.head(LONGEST_TABLE).itertuples(index=False):
         cells = (row.true, row.predicted, f"{row.probability:.4f}", row.text)
         lines.append("| " + " | ".join(_cell(str(cell)) for cell in cells) + " |")

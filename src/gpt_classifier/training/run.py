@@ -72,8 +72,13 @@ def _quieten() -> None:
         ".*LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message)
-    if rank_zero_only.rank != 0:
+    if not _is_first_process():
         logging.getLogger("gpt_classifier").setLevel(logging.ERROR)
+
+
+def _is_first_process() -> bool:
+    """Known before the trainer is, unlike `trainer.is_global_zero`."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
 
 
 # building
@@ -91,8 +96,7 @@ def build_trainer(cfg: DictConfig) -> Trainer:
     except (InstantiationException, MisconfigurationException) as error:
         cause = error.__cause__ or error
         raise UserError(
-            f"trainer: Lightning refuses these settings: {str(cause).strip()} "
-            f"trainer=auto takes what this machine has."
+            f"trainer: Lightning refuses these settings: {str(cause).strip()} trainer=auto takes what this machine has."
         ) from error
     if trainer.world_size > 1:
         _check_processes(cfg, trainer)
@@ -104,9 +108,7 @@ def _build_logger(name: str, config: DictConfig) -> Any:
         return instantiate(config)
     except InstantiationException as error:
         if isinstance(error.__cause__, ImportError):
-            raise UserError(
-                f'logger={name} needs the extra of that name: pip install -e ".[{name}]"'
-            ) from error
+            raise UserError(f'logger={name} needs the extra of that name: pip install -e ".[{name}]"') from error
         raise
 
 
@@ -144,7 +146,7 @@ def resolve_precision(precision: str, accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     else:
         native = False
@@ -172,9 +174,7 @@ def build_module(cfg: DictConfig, data: MessageDataModule) -> ClassifierModule:
     if not isinstance(lr, int | float) or not math.isfinite(lr) or lr < 0:
         raise UserError(f"optimizer.lr: expected a number of at least 0, such as 5e-5, but it is {lr}.")
     backbone = instantiate(cfg.model.backbone)
-    model = load_classifier(
-        backbone, cfg.model.weights, cfg.model.hub, instantiate(cfg.pooling), len(data.class_names)
-    )
+    model = load_classifier(backbone, cfg.model.weights, cfg.model.hub, instantiate(cfg.pooling), len(data.class_names))
     instantiate(cfg.freeze)(model)
     spec = {
         "format": 1,
@@ -266,7 +266,7 @@ def fit_and_evaluate(
     trainer.test(module, data, verbose=False)
     last = {"epoch": trainer.current_epoch, "step": step, **module.evaluation}
     report.log_evaluation(trainer.loggers, module.evaluation, step=step)
-    keeper = next(callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint))
+    keeper = next(callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint))  # type: ignore[attr-defined]
     best = dict(last)
     if keeper.best and keeper.best["step"] != step:
         trainer.test(module, data, ckpt_path=keeper.path, verbose=False, weights_only=True)
@@ -298,7 +298,7 @@ def find_resumable(ckpt_path: str, module: ClassifierModule, run_dir: Path) -> P
                 f"Resume with the options of that run, which are in {path.parent.parent / 'config.yaml'}."
             )
     best, target = path.with_name("best.ckpt"), run_dir / "checkpoints" / "best.ckpt"
-    if rank_zero_only.rank == 0 and best.exists() and not target.exists():
+    if _is_first_process() and best.exists() and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(best, target)
     return path
@@ -341,7 +341,5 @@ def write_results(
     )
     texts = {name: data.split_frame(name) for name in SPLITS}
     report.write_figures(run_dir, module.history, stages["best"], data.class_names)
-    report.log_best(
-        trainer.loggers, settings, stages["best"], module.predictions, texts, data.class_names
-    )
+    report.log_best(trainer.loggers, settings, stages["best"], module.predictions, texts, data.class_names)
     log.info("\n%s", report.summary(stages, _title(cfg), seconds, run_dir, data.report.note))
