@@ -3,10 +3,10 @@
 import hydra
 from omegaconf import DictConfig
 
-from gpt_classifier.config import readable_errors
+from gpt_classifier.config import CONF, readable_errors
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(cfg: DictConfig) -> float:
     with readable_errors():
         from gpt_classifier.training.run import train  # seconds of imports that --help does not need

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
         options = parse(arguments)
         if not options.prompt:
             raise UserError("--prompt: expected at least one character to continue, but it is empty.")
-        if options.temperature < 0 or options.max_new_tokens < 1 or (options.top_k or 1) < 1:
+        if options.temperature < 0 or options.max_new_tokens < 1 or (options.top_k is not None and options.top_k < 1):
             raise UserError("Expected --temperature of at least 0, --max-new-tokens and --top-k of at least 1.")
         cfg = compose([f"model={options.model}", *options.overrides])
         import torch

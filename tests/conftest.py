@@ -14,11 +14,11 @@ sys.path.insert(0, str(ROOT))  # train.py and scripts/
 
 # Progress is for people; the tests' processes share two cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 
 @pytest.fixture(autouse=True)
-def no_network_by_accident(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPT_CLASSIFIER_CACHE", str(tmp_path / "cache"))
 
 
@@ -67,16 +67,25 @@ class Run:
         return torch.load(self.folder / "checkpoints" / f"{name}.ckpt", map_location="cpu", weights_only=True)
 
 
+SMALL = [
+    "experiment=quickstart",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "trainer.precision=32-true",
+    "data.train_size=64",
+    "model.backbone.n_layer=2",
+    "model.backbone.n_embd=48",
+]
+"""Overrides that make a training of seconds."""
+
+
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
     """Runs the real `train.py` with overrides, in this process, quickly: `train("seed=1") -> Run`."""
     from train import main
 
     def run(*overrides: str, folder: str = "run") -> Run:
-        small = ["experiment=quickstart", "trainer.max_epochs=2", "trainer.precision=32-true", "trainer=cpu"]
-        small += ["data.train_size=64", "model.backbone.n_layer=2", "model.backbone.n_embd=48"]
-        arguments = ["train.py", *small, f"hydra.run.dir={tmp_path / folder}", *overrides]
-        monkeypatch.setattr(sys, "argv", arguments)
+        monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, f"hydra.run.dir={tmp_path / folder}", *overrides])
         main()
         return Run(tmp_path / folder)
 

@@ -216,6 +216,8 @@ class MessageDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         dataset = self.datasets["train"]
         batches = TrainBatches(dataset.lengths, self.batch_size, self.pad_to, seed=self.seed, **self._processes())
+        if self.trainer is not None:  # a resumed run fetches its first batch before Lightning calls set_epoch
+            batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return DataLoader(dataset, sampler=batches, batch_size=None)
 
     def _evaluation_dataloader(self, name: str) -> DataLoader:

@@ -77,7 +77,7 @@ def _download(url: str, folder: Path) -> Path:
         path = pooch.retrieve(url, known_hash=None, fname="archive.zip", path=folder, downloader=downloader)
     except requests.exceptions.Timeout as error:
         raise OSError("no answer in time") from error
-    except requests.exceptions.ConnectionError as error:
+    except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
         raise OSError("the connection could not be made, or broke off") from error
     return Path(path)
 

@@ -69,12 +69,13 @@ class ClassifierModule(LightningModule):
 
     # training
 
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 4096 + self.global_rank)
-        self._epoch = torch.zeros(3, device=self.device)
-
     def on_fit_start(self) -> None:
-        self._window = torch.zeros(3, device=self.device)
+        self._window = self._window.to(self.device)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0:  # on_train_epoch_start is not called for the first epoch of a resumed run
+            torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 4096 + self.global_rank)
+            self._epoch = torch.zeros(3, device=self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         logits = self(batch.ids, batch.lengths)
@@ -88,14 +89,14 @@ class ClassifierModule(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self.examples_seen += len(batch.labels) * self.trainer.world_size
         if self.trainer.is_last_batch:
-            loss, accuracy, _ = self._reduced(self._epoch)
+            loss, accuracy = self._means(self._epoch)
             self.log_dict({"train/epoch_loss": loss, "train/epoch_accuracy": accuracy}, batch_size=1)
         if (self.trainer.fit_loop.total_batch_idx + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
-        loss, accuracy, messages = self._reduced(self._window)
+        loss, accuracy = self._means(self._window)
         self._window.zero_()
-        self.examples_seen += messages
         self.log_dict({"loss": loss, "accuracy": accuracy}, prog_bar=True, logger=False, batch_size=1)
         running = {"train/running_loss": loss, "train/running_accuracy": accuracy}
         for logger in self.loggers:
@@ -103,10 +104,13 @@ class ClassifierModule(LightningModule):
         epoch = self.current_epoch + (batch_idx + 1) / self.trainer.num_training_batches
         self.history.append({"epoch": epoch, **self._where(), **running})
 
-    def _reduced(self, sums: Tensor) -> tuple[float, float, int]:
-        """Mean loss, accuracy and number of messages over all processes."""
-        loss, correct, messages = self.trainer.strategy.reduce(sums.clone(), reduce_op="sum").tolist()
-        return loss / messages, correct / messages, int(messages)
+    def _over_all_processes(self, sums: Tensor) -> list[float]:
+        return self.trainer.strategy.reduce(sums.clone(), reduce_op="sum").tolist()
+
+    def _means(self, sums: Tensor) -> tuple[float, float]:
+        """Mean loss and accuracy."""
+        loss, correct, messages = self._over_all_processes(sums)
+        return loss / messages, correct / messages
 
     def _where(self) -> dict[str, float]:
         return {"step": self.global_step, "examples": self.examples_seen}
@@ -160,6 +164,7 @@ class ClassifierModule(LightningModule):
             "history": self.history,
             "start": self.start,
             "examples_seen": self.examples_seen,
+            "window": self._over_all_processes(self._window),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -169,3 +174,5 @@ class ClassifierModule(LightningModule):
         self.history = list(progress["history"])
         self.start = progress["start"]
         self.examples_seen = progress["examples_seen"]
+        if self.global_rank == 0:
+            self._window = torch.tensor(progress["window"])

@@ -1,0 +1,105 @@
+"""Padded batches, and how processes share them."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt_classifier.data.batching import EvaluationBatches, TokenDataset, TrainBatches
+
+LENGTHS = np.array([3, 9, 1, 4, 7, 2, 8, 5, 6, 10])
+
+
+def dataset() -> TokenDataset:
+    rows = [np.arange(1, n + 1, dtype=np.int32) for n in LENGTHS]
+    return TokenDataset(rows, labels=[0, 1] * 5, pad_id=99)
+
+
+def test_rows_are_padded_on_the_right() -> None:
+    batch = dataset()[[0, 3], 5]
+    assert batch.ids.tolist() == [[1, 2, 3, 99, 99], [1, 2, 3, 4, 99]]
+    assert batch.lengths.tolist() == [3, 4]
+    assert batch.labels.tolist() == [0, 1]
+    assert batch.indices.tolist() == [0, 3]
+    assert (batch.ids.dtype, batch.labels.dtype) == (torch.int32, torch.int64)
+
+
+def test_batches_are_padded_to_their_longest_or_to_a_number() -> None:
+    for pad_to, lengths in (("batch", [9, 7, 8, 10]), (12, [12] * 4)):
+        batches = EvaluationBatches(LENGTHS, 3, pad_to)  # type: ignore[arg-type]
+        assert [length for _, length in batches] == lengths
+
+
+def test_training_drops_what_does_not_fill_a_batch_and_reshuffles_each_epoch() -> None:
+    batches = TrainBatches(LENGTHS, 4, "batch", seed=1)
+    epochs = []
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        epochs.append(list(batches))
+    assert [len(indices) for indices, _ in epochs[0]] == [4, 4]
+    assert len(batches) == 2
+    assert len({i for indices, _ in epochs[0] for i in indices}) == 8
+    assert epochs[0] == epochs[2] != epochs[1]
+    assert epochs[0] != list(TrainBatches(LENGTHS, 4, "batch", seed=2))
+
+
+@given(n=st.integers(8, 60), world_size=st.integers(1, 4), seed=st.integers(0, 99))
+def test_processes_share_each_training_batch_without_repeats(n: int, world_size: int, seed: int) -> None:
+    lengths = np.arange(1, n + 1)
+    whole = list(TrainBatches(lengths, 4 * world_size, "batch", seed=seed)) if n >= 4 * world_size else []
+    shares = [list(TrainBatches(lengths, 4 * world_size, "batch", r, world_size, seed)) for r in range(world_size)]
+    for step, (indices, length) in enumerate(whole):
+        parts = [share[step] for share in shares]
+        assert sorted(i for part, _ in parts for i in part) == sorted(indices)
+        assert {(len(part), padded) for part, padded in parts} == {(4, length)}
+
+
+@given(n=st.integers(1, 60), world_size=st.integers(1, 4))
+def test_processes_take_equally_many_evaluation_steps_and_cover_everything(n: int, world_size: int) -> None:
+    lengths = np.arange(1, n + 1)
+    shares = [EvaluationBatches(lengths, 8, "batch", rank, world_size) for rank in range(world_size)]
+    assert len({len(list(share)) for share in shares} | {len(share) for share in shares}) == 1
+    assert {i for share in shares for indices, _ in share for i in indices} == set(range(n))
+
+
+def test_chapters_batches(gpt2_vocabulary: None, sms_file: object) -> None:
+    from gpt_classifier.data.datamodule import MessageDataModule
+    from gpt_classifier.data.sources import SmsSpam
+
+    data = MessageDataModule(
+        SmsSpam(str(sms_file), "unused", [], "", "minimal"),
+        tokenizer="gpt2",
+        context_length=1024,
+        deduplicate="none",
+        balance="undersample",
+        val_fraction=0.1,
+        test_fraction=0.2,
+        stratify=False,
+        split_seed=123,
+        train_size=None,
+        subset_seed=123,
+        batch_size=8,
+        pad_to="train",
+        max_length=None,
+        truncate="head",
+        seed=123,
+    )
+    data.setup()
+    loaders = {"train": data.train_dataloader(), "val": data.val_dataloader(), "test": data.test_dataloader()[2]}
+    assert {name: len(loader) for name, loader in loaders.items()} == {"train": 130, "val": 19, "test": 38}
+    first = next(iter(loaders["train"]))
+    assert (first.ids.shape, first.labels.shape) == ((8, 120), (8,))
+    assert data.pad_to == data.max_length == 120
+    row = first.ids[0]
+    assert (row[first.lengths[0] :] == 50256).all()
+
+
+@pytest.mark.parametrize(("truncate", "kept"), [("head", [1, 2, 3]), ("tail", [3, 4, 5])])
+def test_truncation_names_the_end_that_is_kept(truncate: str, kept: list[int]) -> None:
+    from gpt_classifier.data.tokenizer import encode, load_encoding
+
+    rows, cut = encode(["\x01\x02\x03\x04\x05", "\x01"], load_encoding("gpt2-nano"), 3, truncate)  # type: ignore
+    assert rows[0].tolist() == kept
+    assert rows[1].tolist() == [1]
+    assert cut == 1

@@ -1,0 +1,171 @@
+"""Files as people have them."""
+
+import json
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gpt_classifier.data.sources import SampleSms, SmsSpam, Table
+from gpt_classifier.errors import UserError
+
+ROWS = [("fine, I say", "good"), ('a "quoted" word', "bad"), ("two\nlines", "good"), ("NA", "bad"), ("naïve", "good")]
+
+
+def write(path: Path, frame: pd.DataFrame) -> Path:
+    match path.suffix:
+        case ".csv":
+            frame.to_csv(path, index=False)
+        case ".tsv" | ".txt":
+            frame.to_csv(path, index=False, sep="\t")
+        case ".jsonl" | ".ndjson":
+            frame.to_json(path, orient="records", lines=True)
+        case ".parquet":
+            frame.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet"])
+def test_every_format_gives_the_same_messages(tmp_path: Path, ending: str) -> None:
+    path = write(tmp_path / f"reviews{ending}", pd.DataFrame(ROWS, columns=["body", "verdict"]))
+    messages = Table(str(path), "body", "verdict").load()
+    assert list(zip(messages.frame["text"], messages.frame["label"], strict=True)) == ROWS
+    assert messages.class_names == ["bad", "good"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_whole_number_labels_become_names_in_the_order_of_their_values(tmp_path: Path, ending: str) -> None:
+    frame = pd.DataFrame({"text": list("abcde"), "label": [10, 9, 1, 2, 10]})
+    messages = Table(str(write(tmp_path / f"stars{ending}", frame)), "text", "label").load()
+    assert messages.class_names == ["1", "2", "9", "10"]
+    assert messages.frame["label"].tolist() == ["10", "9", "1", "2", "10"]
+
+
+def test_whole_numbers_that_were_stored_as_floats_are_the_same_classes(tmp_path: Path) -> None:
+    path = write(tmp_path / "stars.parquet", pd.DataFrame({"text": list("abc"), "label": [1.0, 2.0, 1.0]}))
+    assert Table(str(path), "text", "label").load().class_names == ["1", "2"]
+
+
+def test_given_validation_and_test_files_keep_their_place(tmp_path: Path) -> None:
+    for name in ("train", "val", "test"):
+        write(tmp_path / f"{name}.csv", pd.DataFrame({"text": [f"{name} 1", f"{name} 2"], "label": ["a", "b"]}))
+    source = Table(
+        str(tmp_path / "train.csv"),
+        "text",
+        "label",
+        val_path=str(tmp_path / "val.csv"),
+        test_path=str(tmp_path / "test.csv"),
+    )
+    frame = source.load().frame
+    assert frame["split"].tolist() == [None, None, "val", "val", "test", "test"]
+
+
+def test_label_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"]}))
+    test = write(tmp_path / "test.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "c"]}))
+    with pytest.raises(UserError, match=r"data\.test_path: its label 'c' does not occur"):
+        Table(str(train), "text", "label", test_path=str(test)).load()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("text,label\nhello,a\n  ,b\n", "1 of 2 rows .* have an empty text, the first in data row 2.*drop_incomplete"),
+        ("text,label\nhello,\nbye,b\n", "1 of 2 rows .* have no label, the first in data row 1"),
+        ("text,label\nhello,nan\nbye,b\n", "have no label"),
+        ("text,label\n", "has no rows"),
+        ("", "can't be read as a table"),
+        ("text,label\nhello,a\nbye,b,c,d\n", r"can't be read as a table .*data\.separator"),
+        ("body,label\nhello,a\n", r"data\.text_column: no column 'text' in .*; it has: body, label\."),
+        ("text;label\nhello;a\n", "it has: text;label"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, content: str, expected: str) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=expected):
+        Table(str(path), "text", "label").load()
+
+
+def test_incomplete_rows_are_dropped_on_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "reviews.jsonl"
+    rows = [{"text": "a", "label": "x"}, {"text": None, "label": "x"}, {"text": "c", "label": None}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    messages = Table(str(path), "text", "label", drop_incomplete=True).load()
+    assert messages.frame["text"].tolist() == ["a"]
+    assert "dropped 1 rows with an empty text" in caplog.text
+    assert "dropped 1 rows with no label" in caplog.text
+
+
+def test_other_encoding_is_told_and_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_bytes("text,label\ncafé,a\nthé,b\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"data\.encoding: expected .* as utf-8"):
+        Table(str(path), "text", "label").load()
+    frame = Table(str(path), "text", "label", encoding="latin-1").load().frame
+    assert frame["text"].tolist() == ["café", "thé"]
+
+
+def test_byte_order_mark_is_not_part_of_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\nhello,a\n", encoding="utf-8-sig")
+    assert Table(str(path), "text", "label").load().frame["text"].tolist() == ["hello"]
+
+
+def test_separator_and_quoting_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text('text;label\nhe said "no;a\nyes";b\n')
+    messages = Table(str(path), "text", "label", separator=";", quoting="none").load()
+    assert messages.frame["text"].tolist() == ['he said "no', 'yes"']
+
+
+@pytest.mark.parametrize("name", ["reviews.xlsx", "reviews", "damaged.parquet", "damaged.jsonl"])
+def test_unreadable_format_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("no table\n")
+    with pytest.raises(UserError, match=r"data\.path: "):
+        Table(str(tmp_path / name), "text", "label").load()
+
+
+def test_missing_file_is_told() -> None:
+    with pytest.raises(UserError, match=r"there is no file nowhere\.csv"):
+        Table("nowhere.csv", "text", "label").load()
+    with pytest.raises(UserError, match=r"Set data\.path=FILE"):
+        Table(None, "text", "label")
+
+
+URLS, SHA = ["http://127.0.0.1:9/none.zip"], "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
+
+
+@pytest.mark.parametrize(("quoting", "ham"), [("none", 4827), ("minimal", 4825)])
+def test_real_collection_has_its_published_size(sms_file: Path, sms_zip: Path, quoting: str, ham: int) -> None:
+    for path in (sms_file, sms_zip):
+        messages = SmsSpam(str(path), "unused", URLS, SHA, quoting).load()  # type: ignore[arg-type]
+        assert messages.frame["label"].value_counts().to_dict() == {"ham": ham, "spam": 747}
+        assert messages.class_names == ["ham", "spam"]
+
+
+def test_local_file_without_quoting_keeps_stray_quotation_marks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "SMSSpamCollection"
+    path.write_text('ham\t"Yes, she said\nspam\tWIN "now\nham\tNA\n')
+    with caplog.at_level(logging.WARNING):
+        frame = SmsSpam(str(path), "unused", URLS, SHA).load().frame
+    assert frame["text"].tolist() == ['"Yes, she said', 'WIN "now', "NA"]
+    assert "not the published SMS Spam Collection" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 not really a zip", b"text,label\nhello,a\n", b"\xff\xfe\x00"])
+def test_local_file_that_is_something_else_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "collection"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"data\.(path|encoding): "):
+        SmsSpam(str(path), "unused", URLS, SHA).load()
+
+
+def test_sample_is_synthetic_and_says_so() -> None:
+    messages = SampleSms().load()
+    assert messages.frame["label"].value_counts().to_dict() == {"ham": 300, "spam": 180}
+    assert "synthetic" in messages.note
+    assert not messages.frame["text"].str.startswith("#").any()

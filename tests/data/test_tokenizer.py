@@ -1,0 +1,32 @@
+"""Text to token ids."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt_classifier.data.tokenizer import encode, load_encoding
+from gpt_classifier.errors import UserError
+
+
+@given(st.text())
+def test_bundled_vocabulary_round_trips_any_text(text: str) -> None:
+    encoding = load_encoding("gpt2-nano")
+    assert encoding.decode(encoding.encode_ordinary(text)) == text
+
+
+def test_end_of_text_is_the_last_id_and_pads(gpt2_vocabulary: None) -> None:
+    assert load_encoding("gpt2").eot_token == 50256 == load_encoding("gpt2").max_token_value
+    assert load_encoding("gpt2-nano").eot_token == 256 == load_encoding("gpt2-nano").max_token_value
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-nano"])
+def test_text_that_looks_like_a_special_token_is_ordinary(name: str, gpt2_vocabulary: None) -> None:
+    encoding = load_encoding(name)
+    rows, _ = encode(["WIN <|endoftext|> now"], encoding, 100, "head")
+    assert encoding.eot_token not in rows[0]
+    assert encoding.decode(rows[0].tolist()) == "WIN <|endoftext|> now"
+
+
+def test_unknown_vocabulary_is_told() -> None:
+    with pytest.raises(UserError, match=r"model\.tokenizer: expected gpt2 or gpt2-nano, but it is cl100k"):
+        load_encoding("cl100k")

@@ -1,0 +1,107 @@
+"""The commands that take people's text."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import ROOT, Run
+
+TEXT = 'You are a winner, you\'ve been "selected" to receive $1000 cash, a=b, {c}'
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_predict_prints_label_probability_and_text_as_it_was_given(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    train("trainer.max_epochs=1")
+    capsys.readouterr()
+    (tmp_path / "texts.txt").write_text("one\n\ntwo, three\n")
+    predict = script("predict").main
+    predict(["--outputs", str(tmp_path), "--text", TEXT, "--file", str(tmp_path / "texts.txt")])
+    printed = capsys.readouterr()
+    rows = [line.split("\t") for line in printed.out.splitlines()]
+    assert [row[2] for row in rows] == [TEXT, "one", "two, three"]
+    assert all(row[0] in ("ham", "spam") and 0.5 <= float(row[1]) <= 1 for row in rows)
+    assert "synthetic" in printed.err
+
+    predict(["--outputs", str(tmp_path), "--text", TEXT, "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["text"] == TEXT
+    assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--outputs", ".", "--text", "hello"], "Train one first"),
+        (["--checkpoint", "nowhere.ckpt", "--text", "hello"], "there is no file nowhere.ckpt"),
+        ([], "Nothing to classify"),
+        (["--file", "nowhere.txt"], "--file: expected a UTF-8 text file"),
+    ],
+)
+def test_predict_tells_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=expected):
+        script("predict").main(arguments)
+
+
+def test_generate_continues_the_prompt_and_tells_its_perplexity(capsys: pytest.CaptureFixture) -> None:
+    prompt = "Every effort, a=b, moves you"
+    for arguments in (["--temperature", "1", "--top-k", "5"], []):
+        script("generate").main(["--model", "gpt2-nano", "--prompt", prompt, *arguments])
+        printed = capsys.readouterr().out
+        assert printed.startswith(prompt)
+        assert "perplexity of the prompt: 2" in printed  # about 257 for random weights over 257 tokens
+        assert "28 tokens" in printed
+
+
+def test_generate_takes_hydra_overrides_and_refuses_bad_ones() -> None:
+    generate = script("generate").main
+    generate(["--model", "gpt2-nano", "--prompt", "x", "model.backbone.n_layer=1"])
+    for arguments, expected in (
+        (["--prompt", ""], "--prompt: expected at least one character"),
+        (["--prompt", "x", "--model", "gpt3"], "model/gpt3"),
+        (["--prompt", "x", "--model", "gpt2-nano", "model.weights=none.pth"], "none.pth does not exist"),
+        (["--prompt", "x", "--top-k", "0"], "at least 1"),
+    ):
+        with pytest.raises(SystemExit, match=expected):
+            generate(arguments)
+
+
+def test_zero_shot_scores_two_ways_and_shows_continuations(capsys: pytest.CaptureFixture) -> None:
+    small = ["data=sample_sms", "model.backbone.n_layer=1", "model.backbone.n_embd=24"]
+    script("zero_shot").main(["--model", "gpt2-nano", "--show", "2", *small])
+    printed = capsys.readouterr().out
+    assert printed.count("continues") == 2
+    assert "73 test messages, 33 of them spam" in printed
+    assert "literal answer" in printed
+    assert '" yes" against " no"' in printed
+    assert "synthetic" in printed
+
+
+def test_zero_shot_asks_for_a_class_that_exists() -> None:
+    with pytest.raises(SystemExit, match="it has: ham, spam"):
+        script("zero_shot").main(["--model", "gpt2-nano", "--positive-class", "toxic", "data=sample_sms"])
+
+
+@pytest.mark.parametrize("name", ["predict", "generate", "zero_shot"])
+def test_help_needs_no_heavy_import(name: str) -> None:
+    code = f"import sys; sys.argv = ['{name}', '--help']; import runpy\n"
+    code += f"try: runpy.run_path({str(ROOT / 'scripts' / f'{name}.py')!r}, run_name='__main__')\n"
+    code += "except SystemExit: pass\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

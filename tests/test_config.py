@@ -1,0 +1,52 @@
+"""Every file of conf/ composes, and what it names exists."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.strategies import FSDPStrategy
+
+from gpt_classifier.config import CONF, compose
+from gpt_classifier.model.gpt import GPT, Block
+from gpt_classifier.training.run import resolve_precision
+
+FILES = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml") if path.stem != "base")
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_file_composes_and_names_what_exists(file: Path) -> None:
+    group, name = file.parts[0], file.stem
+    cfg = compose([f"{group}={name}", *(["data.path=x.csv"] if name == "csv" and group == "data" else [])])
+    for part in (cfg.pooling, cfg.freeze, cfg.optimizer, cfg.get("scheduler"), cfg.data.source):
+        if part:
+            instantiate(part)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("small", 124), ("medium", 355), ("large", 774), ("xl", 1558)])
+def test_models_have_the_published_number_of_parameters(name: str, millions: int) -> None:
+    config = instantiate(compose([f"model=gpt2-{name}"]).model.backbone)
+    with torch.device("meta"):
+        model = GPT(config)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == millions
+
+
+def test_fsdp_shards_block_by_block() -> None:
+    cfg = compose(["trainer=fsdp"])
+    strategy = instantiate(cfg.trainer.strategy)
+    assert isinstance(strategy, FSDPStrategy)
+    assert Block.__qualname__ in repr(strategy.kwargs["auto_wrap_policy"])
+    assert cfg.trainer.accelerator == "gpu"
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_automatic_precision_is_bf16_where_it_is_native(
+    monkeypatch: pytest.MonkeyPatch, native: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+    assert resolve_precision("auto", "cpu") == expected
+    assert resolve_precision("16-mixed", "cpu") == "16-mixed"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert resolve_precision("auto", "auto") == expected

@@ -1,0 +1,330 @@
+"""`python train.py`: what it leaves, and that it means what it says."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, SMALL, Run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.training.callbacks import BestCheckpoint
+
+
+def command(*overrides: str, folder: Path, check: bool = True) -> subprocess.CompletedProcess:
+    """The same training in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, str(ROOT / "train.py"), *SMALL, f"hydra.run.dir={folder}", *overrides]
+    return subprocess.run(
+        arguments, cwd=folder.parent, env=environment, check=check, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_run_leaves_everything_that_the_readme_names(train: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
+    run = train()
+    files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    expected = ["config.yaml", "metrics.json", "loss.png", "accuracy.png", "confusion_matrix.png", "csv/metrics.csv"]
+    expected += [f"splits/{split}.csv" for split in ("train", "val", "test")]
+    expected += ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
+    assert set(expected) <= files
+    assert not [name for name in files if name.endswith((".part", ".tmp"))]
+
+    metrics = run.metrics
+    sizes = {split: len(pd.read_csv(run.folder / "splits" / f"{split}.csv")) for split in ("train", "val", "test")}
+    for stage in ("start", "last", "best"):
+        assert {split: metrics[stage][split]["messages"] for split in sizes} == sizes
+    assert metrics["start"]["epoch"] == 0
+    assert metrics["last"]["epoch"] == 2
+    assert metrics["best"]["val"]["accuracy"] >= metrics["last"]["val"]["accuracy"]
+    assert metrics["last"]["train"]["accuracy"] > metrics["start"]["train"]["accuracy"]
+    assert set(metrics["best"]["test"]["recall"]) == {"ham", "spam"}
+    assert np.sum(metrics["best"]["test"]["confusion_matrix"]) == sizes["test"]
+
+    printed = capsys.readouterr().out
+    assert "trained  " in printed
+    assert "synthetic" in printed
+    assert f"{metrics['best']['test']['accuracy']:.2%}".replace("%", " %") in printed
+    assert str(run.folder) in printed
+
+
+def test_tensorboard_shows_curves_hyperparameters_figures_and_mistakes(train: Callable[..., Run]) -> None:
+    run = train("optimizer.lr=1e-5", "trainer.log_every_n_steps=2")
+    board = EventAccumulator(str(run.folder / "tensorboard"))
+    board.Reload()
+    tags = board.Tags()
+    scalars = {"train/running_loss", "train/running_accuracy", "val/loss", "val/accuracy", "val/recall/spam"}
+    scalars |= {"test/auroc", "lr-AdamW", "best/test/accuracy"}
+    assert scalars <= set(tags["scalars"])
+    assert {"test/confusion_matrix", "val/precision_recall"} <= set(tags["images"])
+    table = board.Tensors("test/misclassified/text_summary")[0].tensor_proto.string_val[0].decode()
+    mistakes = run.metrics["best"]["test"]["messages"] * (1 - run.metrics["best"]["test"]["accuracy"])
+    assert table.startswith(f"{round(mistakes)} misclassified messages")
+    assert any("hparams" in tag for tag in board.summary_metadata)
+
+
+def test_best_checkpoint_predicts_what_the_report_says(train: Callable[..., Run]) -> None:
+    run = train()
+    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt")
+    test = pd.read_csv(run.folder / "splits" / "test.csv")
+    accuracy = np.mean(np.array(predictor.predict(test["text"].tolist())) == test["label"])
+    assert accuracy == pytest.approx(run.metrics["best"]["test"]["accuracy"])
+
+
+def test_same_seed_gives_the_same_weights_and_another_seed_does_not(train: Callable[..., Run]) -> None:
+    first, second, other = (
+        train(*options, folder=name).checkpoint("last")["state_dict"]
+        for name, options in {"a": (), "b": (), "c": ("seed=7",)}.items()
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["model.head.weight"], other["model.head.weight"])
+
+
+def test_only_what_is_trained_changes(train: Callable[..., Run]) -> None:
+    states = [train(f"trainer.max_epochs={n}", folder=str(n)).checkpoint("last")["state_dict"] for n in (1, 2)]
+    changed = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+    assert changed
+    assert {name.split(".")[1] for name in changed} == {"backbone", "head"}
+    assert all(name.startswith(("model.backbone.h.1.", "model.backbone.ln_f.", "model.head.")) for name in changed)
+
+
+def test_checkpoints_hold_plain_values_and_what_prediction_needs(train: Callable[..., Run]) -> None:
+    run = train("data.pad_to=train", "pooling=padded_last_token", "scheduler=cosine")
+    best, last = run.checkpoint("best"), run.checkpoint("last")  # both load with weights_only=True
+    assert "optimizer_states" not in best
+    assert last["optimizer_states"]
+    spec = best["classifier"]
+    assert spec["class_names"] == ["ham", "spam"]
+    assert spec["pad_to"] == spec["max_length"] == run.metrics["data"]["longest"]["train"]
+    assert (spec["pooling"], spec["tokenizer"]) == ("padded_last_token", "gpt2-nano")
+
+
+def test_killed_and_resumed_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
+    options = ["trainer.max_epochs=4", "model.dropout=0.1", "scheduler=cosine", "freeze=none"]
+    kill = "+callbacks.kill={_target_: kill.Kill, epoch: 2, batch: 3}"
+    command(*options, folder=tmp_path / "whole")
+    killed = command(*options, kill, folder=tmp_path / "killed", check=False)
+    assert killed.returncode == -9
+    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    command(*options, f"ckpt_path={last}", folder=tmp_path / "resumed")
+
+    whole, resumed = Run(tmp_path / "whole"), Run(tmp_path / "resumed")
+    for name in ("last", "best"):
+        expected, found = whole.checkpoint(name)["state_dict"], resumed.checkpoint(name)["state_dict"]
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+    for stage in ("start", "last", "best"):
+        assert whole.metrics[stage] == resumed.metrics[stage]
+    histories = [run.checkpoint("last")["progress"]["history"] for run in (whole, resumed)]
+    assert histories[0] == histories[1]
+    assert len([row for row in histories[0] if "val/loss" in row]) == 5
+
+
+def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
+    # 36 validation messages in batches of 8 are five batches: two processes can't share them evenly
+    options = ["optimizer=adamw", "optimizer.lr=3e-4", "freeze=none"]
+    command(*options, folder=tmp_path / "one")
+    command(*options, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", folder=tmp_path / "two")
+    one, two = Run(tmp_path / "one").metrics, Run(tmp_path / "two").metrics
+    for stage in ("start", "last", "best"):
+        assert one[stage]["step"] == two[stage]["step"]
+        for split in ("train", "val", "test"):
+            assert one[stage][split]["messages"] == two[stage][split]["messages"]
+            assert one[stage][split]["loss"] == pytest.approx(two[stage][split]["loss"], abs=1e-4)
+            assert one[stage][split]["confusion_matrix"] == two[stage][split]["confusion_matrix"]
+    histories = [Run(tmp_path / name).checkpoint("last")["progress"]["history"] for name in ("one", "two")]
+    running = [[row["train/running_loss"] for row in rows if "train/running_loss" in row] for rows in histories]
+    assert running[0] == pytest.approx(running[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["first_token", "mean", "padded_mean"])
+@pytest.mark.parametrize("freeze", ["head_only", "last_two_blocks", "none"])
+def test_every_pooling_trains_with_every_freezing(train: Callable[..., Run], pooling: str, freeze: str) -> None:
+    run = train(f"pooling={pooling}", f"freeze={freeze}", "trainer.max_epochs=1", "data.train_size=16")
+    assert run.metrics["settings"]["pooling"] == pooling
+    trained, frozen = run.metrics["parameters"]["trained"], run.metrics["parameters"]["frozen"]
+    assert {"head_only": trained == 98, "last_two_blocks": frozen > trained / 3, "none": frozen == 0}[freeze]
+
+
+def test_table_of_any_classes_trains_and_carries_their_names(train: Callable[..., Run], tmp_path: Path) -> None:
+    rows = [(f"{word} {i} thing", stars) for i in range(20) for word, stars in (("bad", 1), ("so so", 3), ("good", 10))]
+    pd.DataFrame(rows, columns=["body", "stars"]).to_csv(tmp_path / "reviews.csv", index=False)
+    run = train(
+        "data=csv",
+        f"data.path={tmp_path / 'reviews.csv'}",
+        "data.text_column=body",
+        "data.label_column=stars",
+        "data.train_size=null",
+    )
+    assert run.checkpoint()["classifier"]["class_names"] == ["1", "3", "10"]
+    assert run.metrics["data"]["splits"]["test"] == {"1": 4, "3": 4, "10": 4}
+    assert len(run.metrics["best"]["test"]["confusion_matrix"]) == 3
+
+
+def test_overlap_is_reported_and_warned_about(
+    train: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pd.DataFrame({"text": ["Win 1", "Win 2", "hi"] * 10, "label": [1, 1, 0] * 10}).to_csv(
+        tmp_path / "repeated.csv", index=False
+    )
+    run = train("data=csv", f"data.path={tmp_path / 'repeated.csv'}", "data.train_size=null")
+    assert run.metrics["data"]["overlap"]["test"]["near"] == run.metrics["best"]["test"]["messages"]
+    assert "test messages also stand in the training set" in capsys.readouterr().out
+
+
+def test_sweep_runs_every_job_although_one_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    from train import main
+
+    sweep = [f"hydra.sweep.dir={tmp_path}", "freeze=last_n_blocks", "freeze.n=9,1,2"]
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *SMALL, *sweep, "trainer.max_epochs=1"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 1
+    printed = capfd.readouterr()
+    assert "freeze.n: expected 1 to 2" in printed.out + printed.err
+    assert "Traceback" not in printed.out + printed.err
+    finished = sorted(path.parent for path in tmp_path.glob("*/metrics.json"))
+    assert [path.name[0] for path in finished] == ["1", "2"]
+    assert not any(set("=,") & set(path.name) for path in finished)
+
+
+def test_sweep_with_several_processes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    from train import main
+
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *SMALL, *ddp, f"hydra.sweep.dir={tmp_path}", "seed=1,2"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "2 processes and -m do not go together" in capfd.readouterr().err
+
+
+def test_run_starts_from_any_folder_and_its_own_has_a_plain_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from train import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, "trainer.max_epochs=1"])
+    main()
+    (folder,) = (path.parent for path in tmp_path.glob("outputs/runs/*/*/metrics.json"))
+    assert folder.name.endswith("_gpt2-nano_last_block_sample_sms")
+    assert not set("=,") & set(str(folder.relative_to(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["fast_dev_run", "overfit", "profiler"])
+def test_debug_settings_do_what_they_are_for(train: Callable[..., Run], name: str) -> None:
+    small = ["data.train_size=8", "data.batch_size=4", "trainer.max_epochs=30"] if name == "overfit" else []
+    run = train(f"debug={name}", *small)
+    if name == "fast_dev_run":
+        assert run.metrics["last"]["step"] == 1
+    if name == "overfit":
+        assert run.metrics["last"]["train"]["accuracy"] == 1.0
+    if name == "profiler":
+        assert "run_training_batch" in next(run.folder.glob("*profile*.txt")).read_text()
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(train: Callable[..., Run]) -> None:
+    run = train(
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.patience=1",
+        "+callbacks.early_stopping.min_delta=9",
+        "trainer.max_epochs=9",
+    )
+    assert run.metrics["last"]["epoch"] == 2
+
+
+def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) -> None:
+    large = train("data.batch_size=16", "freeze=head_only", folder="large")
+    small = train("data.batch_size=4", "trainer.accumulate_grad_batches=4", "freeze=head_only", folder="small")
+    assert large.metrics["last"]["step"] == small.metrics["last"]["step"]
+    weights = [run.checkpoint("last")["state_dict"]["model.head.weight"] for run in (large, small)]
+    torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["trainer.precision=64"], "trainer.precision: expected one of"),
+        (["trainer=gpu"], "trainer: Lightning refuses these settings"),
+        (["optimizer.lr=fast"], "optimizer.lr: expected a number"),
+        (["data.batch_size=0"], "data.batch_size: expected a whole number"),
+        (["data.batch_size=65"], "data.batch_size: 65 is more than the 64 training messages"),
+        (["data.pad_to=wide"], "data.pad_to: expected batch, train, context or a number"),
+        (["data.pad_to=2000"], "data.pad_to: expected 1 to 1024 tokens"),
+        (["data.max_length=0"], "data.max_length: expected 1 to 1024 tokens"),
+        (["data.truncate=middle"], "data.truncate: expected head or tail"),
+        (["freeze=last_n_blocks", "freeze.n=3"], "freeze.n: expected 1 to 2"),
+        (["model.weights=nowhere.pth"], "nowhere.pth does not exist"),
+        (["model.weights=pretrained"], "no released weights"),
+        (["model=gpt2-small", "model.tokenizer=gpt2-nano"], "experiment=quickstart needs no network"),
+        (["model.tokenizer=cl100k"], "model.tokenizer: expected gpt2 or gpt2-nano"),
+        (["data=csv"], "Set data.path=FILE"),
+        (["data=sms_spam", "data.path=nowhere.zip"], "data.path: expected the SMS Spam Collection's zip"),
+        (["data=sms_spam", "data.source.urls=[http://127.0.0.1:9/x.zip]"], "experiment=quickstart needs no network"),
+        (["ckpt_path=nowhere.ckpt"], "ckpt_path: there is no file nowhere.ckpt"),
+        (["trainer.epochs=3"], "Could not override 'trainer.epochs'"),
+        (["model=gpt3"], "Could not find 'model/gpt3'"),
+    ],
+)
+def test_users_mistake_is_told_in_a_paragraph(
+    train: Callable[..., Run], capfd: pytest.CaptureFixture, tmp_path: Path, overrides: list[str], expected: str
+) -> None:
+    sizes = ["model.backbone.n_layer=2", "model.backbone.n_embd=48"]
+    with pytest.raises(SystemExit) as exit_:
+        train(*overrides, *([] if "model=gpt2-small" in overrides else sizes))
+    assert exit_.value.code == 1
+    printed = capfd.readouterr().err
+    assert expected in printed
+    assert "Traceback" not in printed
+    assert not list(tmp_path.rglob("checkpoints"))
+
+
+def test_resuming_with_something_else_is_refused(train: Callable[..., Run], capfd: pytest.CaptureFixture) -> None:
+    run = train("trainer.max_epochs=1")
+    checkpoints = run.folder / "checkpoints"
+    (checkpoints / "cut.ckpt").write_bytes((checkpoints / "last.ckpt").read_bytes()[:9000])
+    cases = {
+        ("best.ckpt",): "holds weights only",
+        ("cut.ckpt",): "is not a whole checkpoint",
+        ("last.ckpt", "pooling=mean"): "was trained with pooling last_token, but this run has mean",
+    }
+    for (name, *overrides), expected in cases.items():
+        with pytest.raises(SystemExit):
+            train(f"ckpt_path={checkpoints / name}", *overrides, folder="resumed")
+        assert expected in capfd.readouterr().err
+
+
+def test_missing_extra_is_named(train: Callable[..., Run], capfd: pytest.CaptureFixture) -> None:
+    for name in ("wandb", "mlflow"):
+        try:
+            __import__(name)
+        except ImportError:
+            with pytest.raises(SystemExit):
+                train(f"logger={name}")
+            assert f'pip install -e ".[{name}]"' in capfd.readouterr().err
+
+
+def test_best_is_the_highest_accuracy_and_among_equals_the_lowest_loss(tmp_path: Path) -> None:
+    saved = []
+    trainer = SimpleNamespace(
+        sanity_checking=False,
+        state=SimpleNamespace(fn="fit"),
+        strategy=SimpleNamespace(broadcast=lambda value: value),
+        save_checkpoint=lambda path, weights_only: saved.append((trainer.current_epoch + 1, path, weights_only)),
+    )
+    callback = BestCheckpoint(str(tmp_path / "best.ckpt"))
+    for epoch, (accuracy, loss) in enumerate([(0.8, 0.5), (0.9, 0.6), (0.9, 0.4), (0.9, 0.4), (0.8, 0.1)]):
+        trainer.current_epoch, trainer.global_step = epoch, 10 * (epoch + 1)
+        trainer.callback_metrics = {"val/accuracy": accuracy, "val/loss": loss}
+        callback.on_validation_end(trainer, None)  # type: ignore[arg-type]
+    assert saved == [(epoch, tmp_path / "best.ckpt", True) for epoch in (1, 2, 3)]
+    assert callback.best == {"accuracy": 0.9, "loss": 0.4, "epoch": 3, "step": 30}
