@@ -1,9 +1,13 @@
 """Fine-tune a GPT into a text classifier: python train.py model=gpt2-medium freeze=last_block"""
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
-from gpt_classifier.config import CONF, readable_errors
+from gpt_classifier.config import readable_errors
+
+CONF = Path(__file__).resolve().parent / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

@@ -4,9 +4,12 @@ python scripts/generate.py --model gpt2-small --prompt 'Every effort moves you'
 """
 
 import argparse
+from pathlib import Path
 
 from gpt_classifier.config import compose, readable_exit
 from gpt_classifier.errors import UserError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -28,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError("--prompt: expected at least one character to continue, but it is empty.")
         if options.temperature < 0 or options.max_new_tokens < 1 or (options.top_k is not None and options.top_k < 1):
             raise UserError("Expected --temperature of at least 0, --max-new-tokens and --top-k of at least 1.")
-        cfg = compose([f"model={options.model}", *options.overrides])
+        cfg = compose(CONF, [f"model={options.model}", *options.overrides])
         import torch
 
         from gpt_classifier.inference.language_model import LanguageModel

@@ -16,6 +16,7 @@ from gpt_classifier.errors import UserError
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="latest", help="a run's best.ckpt, or latest (default)")
+    parser.add_argument("--weights", type=Path, help="the pretrained weights it builds on, if they were moved")
     parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
     parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
     parser.add_argument("--file", help="a UTF-8 file with a text a line; - reads standard input")
@@ -41,11 +42,11 @@ def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
         texts = texts_of(options)
-        from gpt_classifier.inference.device import best_device
+        from gpt_classifier.device import best_device
         from gpt_classifier.inference.predictor import Predictor, latest_checkpoint
 
         path = latest_checkpoint(Path(options.outputs)) if options.checkpoint == "latest" else Path(options.checkpoint)
-        predictor = Predictor.load(path.expanduser(), best_device())
+        predictor = Predictor.load(path.expanduser(), best_device(), options.weights)
         print(f"checkpoint {path}", file=sys.stderr)
         if predictor.note:
             print(predictor.note, file=sys.stderr)

@@ -5,9 +5,12 @@ python scripts/zero_shot.py --model gpt2-nano data=sample_sms
 """
 
 import argparse
+from pathlib import Path
 
 from gpt_classifier.config import compose, readable_exit
 from gpt_classifier.errors import UserError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -23,7 +26,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
-        cfg = compose([f"model={options.model}", *options.overrides])
+        cfg = compose(CONF, [f"model={options.model}", *options.overrides])
         from hydra.utils import instantiate
 
         from gpt_classifier.inference.language_model import LanguageModel, ask

@@ -6,14 +6,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
+
+from gpt_classifier.model.gpt import GPT
+from gpt_classifier.model.pretrained import TRANSPOSED
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # train.py and scripts/
 
 # Progress is for people; the tests' processes share two cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+torch.set_num_threads(1)  # models are tiny, and two threads wait for each other on a busy machine
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 
@@ -53,6 +59,17 @@ def gpt2_vocabulary() -> None:
     from_environment("TIKTOKEN_CACHE_DIR")
 
 
+def save_as_released(model: GPT, folder: Path) -> Path:
+    """A folder of weights as they are on the Hugging Face Hub."""
+    folder.mkdir()
+    tensors = {
+        name: (tensor.t() if name.endswith(TRANSPOSED) else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
 class Run:
     """The folder that `python train.py` left."""
 
@@ -62,6 +79,12 @@ class Run:
     @property
     def metrics(self) -> dict:
         return json.loads((self.folder / "metrics.json").read_text())
+
+    def texts(self, split: str) -> list[str]:
+        return pd.read_csv(self.folder / "splits" / f"{split}.csv", keep_default_na=False)["text"].tolist()
+
+    def labels(self, split: str) -> list[str]:
+        return pd.read_csv(self.folder / "splits" / f"{split}.csv", dtype=str)["label"].tolist()
 
     def checkpoint(self, name: str = "best") -> dict:
         return torch.load(self.folder / "checkpoints" / f"{name}.ckpt", map_location="cpu", weights_only=True)

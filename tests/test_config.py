@@ -4,20 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import FSDPStrategy
 
-from gpt_classifier.config import CONF, compose
+from gpt_classifier.config import compose
 from gpt_classifier.model.gpt import GPT, Block
-from gpt_classifier.training.run import resolve_precision
+from gpt_classifier.training.build import resolve_precision
 
+CONF = ROOT / "conf"
 FILES = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml") if path.stem != "base")
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_every_file_composes_and_names_what_exists(file: Path) -> None:
     group, name = file.parts[0], file.stem
-    cfg = compose([f"{group}={name}", *(["data.path=x.csv"] if name == "csv" and group == "data" else [])])
+    cfg = compose(CONF, [f"{group}={name}", *(["data.path=x.csv"] if name == "csv" and group == "data" else [])])
     for part in (cfg.pooling, cfg.freeze, cfg.optimizer, cfg.get("scheduler"), cfg.data.source):
         if part:
             instantiate(part)
@@ -25,14 +27,14 @@ def test_every_file_composes_and_names_what_exists(file: Path) -> None:
 
 @pytest.mark.parametrize(("name", "millions"), [("small", 124), ("medium", 355), ("large", 774), ("xl", 1558)])
 def test_models_have_the_published_number_of_parameters(name: str, millions: int) -> None:
-    config = instantiate(compose([f"model=gpt2-{name}"]).model.backbone)
+    config = instantiate(compose(CONF, [f"model=gpt2-{name}"]).model.backbone)
     with torch.device("meta"):
         model = GPT(config)
     assert round(sum(p.numel() for p in model.parameters()) / 1e6) == millions
 
 
 def test_fsdp_shards_block_by_block() -> None:
-    cfg = compose(["trainer=fsdp"])
+    cfg = compose(CONF, ["trainer=fsdp"])
     strategy = instantiate(cfg.trainer.strategy)
     assert isinstance(strategy, FSDPStrategy)
     assert Block.__qualname__ in repr(strategy.kwargs["auto_wrap_policy"])

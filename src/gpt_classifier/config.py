@@ -9,26 +9,28 @@ from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, HydraException
+from hydra.errors import CompactHydraException, HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 
+def compose(conf: Path, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of `config.yaml` with Hydra overrides such as `model=gpt2-medium`.
 
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of `conf/config.yaml` with Hydra overrides such as `model=gpt2-medium`.
+    Args:
+        conf: the project's `conf/`, absolute.
+        overrides: as on the command line of `train.py`.
 
     Raises:
-        UserError: an override that does not fit, or `conf/` is not beside the package.
+        UserError: an override that does not fit.
     """
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
             return hydra.compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(str(error)) from error
@@ -37,12 +39,16 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 def user_error_behind(error: BaseException) -> UserError | None:
     """The `UserError` that `hydra.utils.instantiate` or another layer has wrapped, if any.
 
-    A value that does not fit the configuration is one too.
+    A value that does not fit the configuration, or a part that refuses its values, is one too.
     """
     link: BaseException | None = error
     while link is not None and not isinstance(link, UserError):
         if isinstance(link, OmegaConfBaseException):
             return UserError(str(link))
+        if type(link).__name__ == "MisconfigurationException":  # Lightning's, seconds of imports away
+            return UserError(f"trainer: Lightning refuses these settings: {first_line(link)}")
+        if isinstance(link, InstantiationException) and isinstance(link.__cause__, TypeError | ValueError):
+            return UserError(f"{first_line(link)} {first_line(link.__cause__)}")
         link = link.__cause__
     return link
 

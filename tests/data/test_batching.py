@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_classifier.data.batching import EvaluationBatches, TokenDataset, TrainBatches
+from gpt_classifier.data.batching import EVALUATION_TOKENS, EvaluationBatches, TokenDataset, TrainBatches
 
 LENGTHS = np.array([3, 9, 1, 4, 7, 2, 8, 5, 6, 10])
 
@@ -27,8 +27,31 @@ def test_rows_are_padded_on_the_right() -> None:
 
 def test_batches_are_padded_to_their_longest_or_to_a_number() -> None:
     for pad_to, lengths in (("batch", [9, 7, 8, 10]), (12, [12] * 4)):
-        batches = EvaluationBatches(LENGTHS, 3, pad_to)  # type: ignore[arg-type]
+        batches = EvaluationBatches(LENGTHS, 3, pad_to, in_order=True)  # type: ignore[arg-type]
         assert [length for _, length in batches] == lengths
+
+
+def test_evaluation_goes_by_length_with_a_budget_of_tokens() -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, 300)
+    batches = list(EvaluationBatches(lengths, 8, "batch"))
+    assert sorted(i for indices, _ in batches for i in indices) == list(range(300))
+    assert max(len(indices) * length for indices, length in batches) <= EVALUATION_TOKENS
+    assert sum(len(indices) * length for indices, length in batches) < 1.1 * lengths.sum()
+
+
+def test_training_batches_hold_messages_of_like_length_and_new_ones_each_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, 320)
+    batches = TrainBatches(lengths, 8, "batch", bucket_batches=16)
+    epochs = []
+    for epoch in (0, 1):
+        batches.set_epoch(epoch)
+        epochs.append(list(batches))
+        assert sorted(i for indices, _ in epochs[-1] for i in indices) == list(range(320))
+    padded = sum(len(indices) * length for indices, length in epochs[0])
+    unsorted = sum(len(indices) * length for indices, length in TrainBatches(lengths, 8, "batch"))
+    assert padded < 1.15 * lengths.sum() < unsorted
+    assert not {frozenset(indices) for indices, _ in epochs[0]} & {frozenset(indices) for indices, _ in epochs[1]}
+    assert [length for _, length in epochs[0]] != sorted(length for _, length in epochs[0])
 
 
 def test_training_drops_what_does_not_fill_a_batch_and_reshuffles_each_epoch() -> None:
@@ -47,8 +70,9 @@ def test_training_drops_what_does_not_fill_a_batch_and_reshuffles_each_epoch() -
 @given(n=st.integers(8, 60), world_size=st.integers(1, 4), seed=st.integers(0, 99))
 def test_processes_share_each_training_batch_without_repeats(n: int, world_size: int, seed: int) -> None:
     lengths = np.arange(1, n + 1)
-    whole = list(TrainBatches(lengths, 4 * world_size, "batch", seed=seed)) if n >= 4 * world_size else []
-    shares = [list(TrainBatches(lengths, 4 * world_size, "batch", r, world_size, seed)) for r in range(world_size)]
+    size = 4 * world_size
+    whole = list(TrainBatches(lengths, size, "batch", bucket_batches=3, seed=seed)) if n >= size else []
+    shares = [list(TrainBatches(lengths, size, "batch", rank, world_size, 3, seed)) for rank in range(world_size)]
     for step, (indices, length) in enumerate(whole):
         parts = [share[step] for share in shares]
         assert sorted(i for part, _ in parts for i in part) == sorted(indices)
@@ -80,6 +104,7 @@ def test_chapters_batches(gpt2_vocabulary: None, sms_file: object) -> None:
         train_size=None,
         subset_seed=123,
         batch_size=8,
+        bucket_batches=16,
         pad_to="train",
         max_length=None,
         truncate="head",

@@ -146,7 +146,7 @@ def test_training_subset_can_be_a_fraction_and_leaves_the_other_splits() -> None
 
 @pytest.mark.parametrize("size", [1, 101, 0, -3, 0.001, 2.5])
 def test_impossible_training_sizes_are_refused(size: float) -> None:
-    with pytest.raises(UserError, match=r"data\.train_size: expected a number from 2"):
+    with pytest.raises(UserError, match=r"data\.train_size: expected a number"):
         prepare.subset_train(pool(a=50, b=50).assign(split="train"), size, seed=0)
 
 
@@ -155,6 +155,16 @@ def test_data_without_two_classes_of_three_messages_is_refused() -> None:
         prepare.check_classes(pool(a=5), ["a"])
     with pytest.raises(UserError, match=r"at least 3 messages.*such as 'b' with 2"):
         prepare.check_classes(pool(a=5, b=2), ["a", "b"])
+
+
+def test_given_splits_need_no_messages_of_a_class() -> None:
+    given_rows = messages(("v", "a", "val"), ("t", "a", "test"))
+    prepare.check_classes(pd.concat([pool(a=1, b=1), given_rows], ignore_index=True), ["a", "b"])
+
+
+def test_fractions_that_leave_a_class_without_training_messages_are_refused() -> None:
+    with pytest.raises(UserError, match="class 'b' none is left for training"):
+        prepare.split(pool(a=50, b=3), 0.1, 0.8, stratify=True, seed=0)
 
 
 def test_unknown_ways_are_refused() -> None:

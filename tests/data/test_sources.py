@@ -47,6 +47,19 @@ def test_whole_numbers_that_were_stored_as_floats_are_the_same_classes(tmp_path:
     assert Table(str(path), "text", "label").load().class_names == ["1", "2"]
 
 
+def test_classes_may_be_called_none_or_null(tmp_path: Path) -> None:
+    path = write(tmp_path / "reviews.csv", pd.DataFrame({"text": list("abc"), "label": ["none", "null", "NA"]}))
+    assert Table(str(path), "text", "label").load().class_names == ["NA", "none", "null"]
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "string"])
+def test_missing_values_of_nullable_columns_are_told(tmp_path: Path, dtype: str) -> None:
+    labels = pd.array([1, None, 2] if dtype == "Int64" else ["a", None, "b"], dtype=dtype)  # type: ignore[call-overload]
+    path = write(tmp_path / "reviews.parquet", pd.DataFrame({"text": list("abc"), "label": labels}))
+    with pytest.raises(UserError, match=r"1 of 3 rows .* have no label, the first in data row 2"):
+        Table(str(path), "text", "label").load()
+
+
 def test_given_validation_and_test_files_keep_their_place(tmp_path: Path) -> None:
     for name in ("train", "val", "test"):
         write(tmp_path / f"{name}.csv", pd.DataFrame({"text": [f"{name} 1", f"{name} 2"], "label": ["a", "b"]}))
@@ -76,6 +89,7 @@ def test_label_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
         ("text,label\nhello,nan\nbye,b\n", "have no label"),
         ("text,label\n", "has no rows"),
         ("", "can't be read as a table"),
+        ("text,label\nhello, big,a\nbye,b\n", r"can't be read as a table .*data\.separator"),
         ("text,label\nhello,a\nbye,b,c,d\n", r"can't be read as a table .*data\.separator"),
         ("body,label\nhello,a\n", r"data\.text_column: no column 'text' in .*; it has: body, label\."),
         ("text;label\nhello;a\n", "it has: text;label"),

@@ -20,7 +20,7 @@ def run(train: Callable[..., Run]) -> Run:
 
 
 def test_probabilities_do_not_depend_on_the_rest_of_the_batch(run: Run) -> None:
-    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt")
+    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
     together = predictor.predict_proba(TEXTS)
     alone = np.concatenate([predictor.predict_proba([text]) for text in TEXTS])
     np.testing.assert_allclose(together, alone, atol=1e-6)
@@ -29,13 +29,19 @@ def test_probabilities_do_not_depend_on_the_rest_of_the_batch(run: Run) -> None:
     assert predictor.predict_proba([]).shape == (0, 2)
 
 
+def test_bfloat16_changes_probabilities_a_little(run: Run) -> None:
+    path = run.folder / "checkpoints" / "best.ckpt"
+    exact, fast = (Predictor.load(path, precision=name).predict_proba(TEXTS) for name in ("32-true", "bf16-mixed"))
+    assert 0 < np.abs(exact - fast).max() < 0.02
+
+
 def test_last_checkpoint_predicts_too(run: Run) -> None:
     Predictor.load(run.folder / "checkpoints" / "last.ckpt").predict(TEXTS)
 
 
 def test_padded_pooling_reads_a_text_alone_as_in_a_batch(train: Callable[..., Run]) -> None:
     run = train("pooling=padded_mean", "trainer.max_epochs=1")
-    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt")
+    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
     alone = np.concatenate([predictor.predict_proba([text]) for text in TEXTS])
     np.testing.assert_allclose(predictor.predict_proba(TEXTS), alone, atol=1e-6)
 

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from gpt_classifier.errors import UserError
 from gpt_classifier.model.gpt import GPTConfig
 from gpt_classifier.model.pooling import LastToken
-from gpt_classifier.model.pretrained import load_backbone, load_classifier
+from gpt_classifier.model.pretrained import load_backbone, load_classifier, locate_weights
 
 SHAPES = [
     GPTConfig(vocab_size=97, n_positions=32, n_embd=24, n_layer=3, n_head=4),
@@ -52,7 +52,7 @@ def test_logits_and_hidden_states_equal_those_of_transformers(
     with torch.no_grad():
         expected = theirs(ids, output_hidden_states=True)
     for path in (folder, folder / "model.safetensors"):
-        ours, head = load_backbone(config, str(path))
+        ours, head = load_backbone(config, path)
         assert head == {}
         with torch.no_grad():
             hidden = ours.eval()(ids)
@@ -65,7 +65,7 @@ def test_sharded_folder_loads(tmp_path: Path) -> None:
     theirs = reference(SHAPES[0])
     theirs.save_pretrained(tmp_path, max_shard_size="20KB")
     assert (tmp_path / "model.safetensors.index.json").exists()
-    ours, _ = load_backbone(SHAPES[0], str(tmp_path))
+    ours, _ = load_backbone(SHAPES[0], tmp_path)
     torch.testing.assert_close(ours.wte.weight, theirs.transformer.wte.weight)
     torch.testing.assert_close(ours.h[2].mlp.c_fc.weight, theirs.transformer.h[2].mlp.c_fc.weight.t())
 
@@ -100,7 +100,7 @@ def book_state(model: GPT2LMHeadModel, out_head: dict[str, torch.Tensor]) -> dic
 def test_state_dict_in_the_books_naming_loads(tmp_path: Path) -> None:
     theirs = reference(SHAPES[0])
     torch.save(book_state(theirs, {"weight": theirs.lm_head.weight.detach()}), tmp_path / "gpt.pth")
-    ours, head = load_backbone(SHAPES[0], str(tmp_path / "gpt.pth"))
+    ours, head = load_backbone(SHAPES[0], tmp_path / "gpt.pth")
     ids = torch.randint(97, (2, 20))
     with torch.no_grad():
         expected = theirs(ids).logits
@@ -113,27 +113,27 @@ def test_fine_tuned_book_classifier_brings_its_head(tmp_path: Path) -> None:
     theirs, out_head = reference(SHAPES[0]), {"weight": torch.randn(2, 24), "bias": torch.randn(2)}
     path = tmp_path / "review_classifier.pth"
     torch.save(book_state(theirs, out_head), path)
-    model = load_classifier(SHAPES[0], str(path), None, LastToken(), num_classes=2)
+    model = load_classifier(SHAPES[0], path, LastToken(), num_classes=2)
     ids, lengths = torch.randint(97, (2, 20)), torch.tensor([20, 7])
     with torch.no_grad():
         hidden = theirs.transformer(ids).last_hidden_state[[0, 1], [19, 6]]
         expected = hidden @ out_head["weight"].t() + out_head["bias"]
         torch.testing.assert_close(model(ids, lengths), expected, atol=1e-5, rtol=1e-5)
     with pytest.raises(UserError, match="fine-tuned for 2 classes, but the data has 5"):
-        load_classifier(SHAPES[0], str(path), None, LastToken(), num_classes=5)
+        load_classifier(SHAPES[0], path, LastToken(), num_classes=5)
 
 
 def test_weights_of_another_size_are_refused(tmp_path: Path) -> None:
     reference(SHAPES[0]).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"another size.*\(97, 24\) where \(31, 40\)"):
-        load_backbone(SHAPES[1], str(tmp_path))
+        load_backbone(SHAPES[1], tmp_path)
 
 
 def test_weights_with_too_few_layers_are_refused(tmp_path: Path) -> None:
     reference(SHAPES[0]).save_pretrained(tmp_path)
     deeper = GPTConfig(vocab_size=97, n_positions=32, n_embd=24, n_layer=4, n_head=4)
     with pytest.raises(UserError, match="12 are missing"):
-        load_backbone(deeper, str(tmp_path))
+        load_backbone(deeper, tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 5000])
@@ -142,7 +142,7 @@ def test_truncated_safetensors_file_is_refused(tmp_path: Path, kept: int) -> Non
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError, match="truncated"):
-        load_backbone(SHAPES[0], str(path))
+        load_backbone(SHAPES[0], path)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 5000])
@@ -151,7 +151,7 @@ def test_truncated_state_dict_is_refused(tmp_path: Path, kept: int) -> None:
     torch.save(book_state(reference(SHAPES[0]), {}), path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError, match="truncated"):
-        load_backbone(SHAPES[0], str(path))
+        load_backbone(SHAPES[0], path)
 
 
 class Malicious:
@@ -163,14 +163,14 @@ def test_pickled_code_is_not_executed(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     torch.save({"tok_emb.weight": Malicious()}, tmp_path / "gpt.pth")
     with pytest.raises(UserError, match="state dict of tensors"):
-        load_backbone(SHAPES[0], str(tmp_path / "gpt.pth"))
+        load_backbone(SHAPES[0], tmp_path / "gpt.pth")
     assert not Path("executed").exists()
 
 
 def test_missing_path_and_missing_network_are_told() -> None:
     with pytest.raises(UserError, match="nowhere does not exist"):
-        load_backbone(SHAPES[0], "nowhere")
+        locate_weights("nowhere")
     with pytest.raises(UserError, match="experiment=quickstart needs no network"):
-        load_backbone(SHAPES[0], "pretrained", "openai-community/gpt2")
+        locate_weights("pretrained", "openai-community/gpt2")
     with pytest.raises(UserError, match="no released weights"):
-        load_backbone(SHAPES[0], "pretrained", None)
+        locate_weights("pretrained", None)

@@ -66,7 +66,8 @@ def test_generate_continues_the_prompt_and_tells_its_perplexity(capsys: pytest.C
         script("generate").main(["--model", "gpt2-nano", "--prompt", prompt, *arguments])
         printed = capsys.readouterr().out
         assert printed.startswith(prompt)
-        assert "perplexity of the prompt: 2" in printed  # about 257 for random weights over 257 tokens
+        perplexity = float(printed.split("perplexity of the prompt: ")[1].split()[0])
+        assert 200 < perplexity < 320  # random weights over 257 tokens
         assert "28 tokens" in printed
 
 
@@ -99,7 +100,26 @@ def test_zero_shot_asks_for_a_class_that_exists() -> None:
         script("zero_shot").main(["--model", "gpt2-nano", "--positive-class", "toxic", "data=sample_sms"])
 
 
-@pytest.mark.parametrize("name", ["predict", "generate", "zero_shot"])
+def test_cache_lists_and_clears_what_training_kept(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    cache = tmp_path / "activations"
+    train("trainer.max_epochs=1", f"cache.dir={cache}")
+    (cache / "of the user's").mkdir()
+    capsys.readouterr()
+    command = script("cache").main
+    command([f"cache.dir={cache}"])
+    printed = capsys.readouterr().out
+    assert "2 x 48, depth 1, float32" in printed
+    assert "1 entries" in printed
+    command(["--clear", "--unused-days", "1", f"cache.dir={cache}"])
+    assert "0 entries" in capsys.readouterr().out
+    command(["--clear", f"cache.dir={cache}"])
+    assert "1 entries" in capsys.readouterr().out
+    assert [path.name for path in cache.iterdir()] == ["of the user's"]
+
+
+@pytest.mark.parametrize("name", ["predict", "generate", "zero_shot", "cache"])
 def test_help_needs_no_heavy_import(name: str) -> None:
     code = f"import sys; sys.argv = ['{name}', '--help']; import runpy\n"
     code += f"try: runpy.run_path({str(ROOT / 'scripts' / f'{name}.py')!r}, run_name='__main__')\n"

@@ -1,5 +1,6 @@
 """`python train.py`: what it leaves, and that it means what it says."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,15 +13,18 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, SMALL, Run
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gpt_classifier.config import compose
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.training.callbacks import BestCheckpoint
 
 
 def command(*overrides: str, folder: Path, check: bool = True) -> subprocess.CompletedProcess:
     """The same training in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     arguments = [sys.executable, str(ROOT / "train.py"), *SMALL, f"hydra.run.dir={folder}", *overrides]
     return subprocess.run(
         arguments, cwd=folder.parent, env=environment, check=check, capture_output=True, text=True, timeout=300
@@ -127,10 +131,17 @@ def test_killed_and_resumed_run_ends_like_an_unbroken_one(tmp_path: Path) -> Non
 
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     # 36 validation messages in batches of 8 are five batches: two processes can't share them evenly
-    options = ["optimizer=adamw", "optimizer.lr=3e-4", "freeze=none"]
-    command(*options, folder=tmp_path / "one")
-    command(*options, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", folder=tmp_path / "two")
+    options = ["optimizer.lr=3e-4", "freeze=last_block"]
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    command(*options, f"cache.dir={tmp_path / 'cache-one'}", folder=tmp_path / "one")
+    command(*options, *ddp, f"cache.dir={tmp_path / 'cache-two'}", folder=tmp_path / "two")
     one, two = Run(tmp_path / "one").metrics, Run(tmp_path / "two").metrics
+    # each message went through the frozen blocks in one process, once
+    shards = [load_file(path) for path in (tmp_path / "cache-two").rglob("*.safetensors")]
+    rows = [row.numpy().tobytes() for shard in shards for row in shard["ids"].split(shard["lengths"].tolist())]
+    distinct = {text for split in ("train", "val", "test") for text in Run(tmp_path / "two").texts(split)}
+    assert len(shards) == 2
+    assert len(rows) == len(set(rows)) == len(distinct)
     for stage in ("start", "last", "best"):
         assert one[stage]["step"] == two[stage]["step"]
         for split in ("train", "val", "test"):
@@ -243,8 +254,8 @@ def test_early_stopping_ends_a_run_that_gets_no_better(train: Callable[..., Run]
 
 
 def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) -> None:
-    large = train("data.batch_size=16", "freeze=head_only", folder="large")
-    small = train("data.batch_size=4", "trainer.accumulate_grad_batches=4", "freeze=head_only", folder="small")
+    large = train("data.batch_size=16", "data.bucket_batches=1", folder="large")
+    small = train("data.batch_size=4", "data.bucket_batches=1", "trainer.accumulate_grad_batches=4", folder="small")
     assert large.metrics["last"]["step"] == small.metrics["last"]["step"]
     weights = [run.checkpoint("last")["state_dict"]["model.head.weight"] for run in (large, small)]
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
@@ -255,17 +266,38 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
     [
         (["trainer.precision=64"], "trainer.precision: expected one of"),
         (["trainer=gpu"], "trainer: Lightning refuses these settings"),
-        (["optimizer.lr=fast"], "optimizer.lr: expected a number"),
+        (["optimizer.lr=fast"], "optimizer.lr: expected a number from 0"),
         (["data.batch_size=0"], "data.batch_size: expected a whole number"),
         (["data.batch_size=65"], "data.batch_size: 65 is more than the 64 training messages"),
         (["data.pad_to=wide"], "data.pad_to: expected batch, train, context or a number"),
-        (["data.pad_to=2000"], "data.pad_to: expected 1 to 1024 tokens"),
-        (["data.max_length=0"], "data.max_length: expected 1 to 1024 tokens"),
+        (
+            ["data.pad_to=2000"],
+            "data.pad_to (tokens, at most the model's context): expected a whole number from 1 to 1024",
+        ),
+        (["data.max_length=0"], "expected a whole number from 1 to 1024, but it is 0"),
+        (["data.max_length=long"], "expected a whole number from 1 to 1024, but it is long"),
+        (["data.bucket_batches=0"], "data.bucket_batches: expected a whole number of at least 1"),
+        (["data.train_size=some"], "data.train_size: expected a number of at least 0, but it is some"),
+        (["data.val_fraction=some"], "data.val_fraction: expected a number from 0 to 1"),
+        (["data.split_seed=-1"], "data.split_seed: expected a whole number from 0"),
+        (["seed=-1"], "seed: expected a whole number from 0"),
+        (["freeze=last_n_blocks", "freeze.n=two"], "freeze.n: expected 1 to 2"),
+        (["trainer.max_epochs=abc"], "trainer.max_epochs: expected a whole number of at least 1"),
+        (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches: expected a whole number"),
+        (["optimizer.weight_decay=-1"], "optimizer.weight_decay: expected a number of at least 0"),
+        (["model.dropout=2"], "model.dropout: expected a number from 0 to 1"),
+        (["model.backbone.n_head=5"], "model.backbone.n_head: expected a divisor of n_embd"),
+        (["+trainer.limit_test_batches=1"], "trainer.limit_test_batches can't be set"),
+        (["+trainer.overfit_batches=1"], "trainer.overfit_batches can't be set"),
+        (["+trainer.accelerators=cpu"], "unexpected keyword argument 'accelerators'"),
         (["data.truncate=middle"], "data.truncate: expected head or tail"),
         (["freeze=last_n_blocks", "freeze.n=3"], "freeze.n: expected 1 to 2"),
         (["model.weights=nowhere.pth"], "nowhere.pth does not exist"),
         (["model.weights=pretrained"], "no released weights"),
-        (["model=gpt2-small", "model.tokenizer=gpt2-nano"], "experiment=quickstart needs no network"),
+        (
+            ["model=gpt2-small", "model.tokenizer=gpt2-nano", "data=sample_sms"],
+            "experiment=quickstart needs no network",
+        ),
         (["model.tokenizer=cl100k"], "model.tokenizer: expected gpt2 or gpt2-nano"),
         (["data=csv"], "Set data.path=FILE"),
         (["data=sms_spam", "data.path=nowhere.zip"], "data.path: expected the SMS Spam Collection's zip"),
@@ -290,27 +322,71 @@ def test_users_mistake_is_told_in_a_paragraph(
 
 def test_resuming_with_something_else_is_refused(train: Callable[..., Run], capfd: pytest.CaptureFixture) -> None:
     run = train("trainer.max_epochs=1")
+    within = train("+trainer.max_steps=3", folder="within").folder / "checkpoints" / "last.ckpt"
     checkpoints = run.folder / "checkpoints"
     (checkpoints / "cut.ckpt").write_bytes((checkpoints / "last.ckpt").read_bytes()[:9000])
     cases = {
         ("best.ckpt",): "holds weights only",
         ("cut.ckpt",): "is not a whole checkpoint",
         ("last.ckpt", "pooling=mean"): "was trained with pooling last_token, but this run has mean",
+        ("last.ckpt", "freeze=none"): "was trained with freeze last_block 1, but this run has none",
+        ("last.ckpt", "data.split_seed=1"): "was trained with messages and their split",
+        ("last.ckpt", "seed=1"): "was trained with seed 123, but this run has 1",
+        (str(within),): "was written in the middle of an epoch",
     }
     for (name, *overrides), expected in cases.items():
         with pytest.raises(SystemExit):
             train(f"ckpt_path={checkpoints / name}", *overrides, folder="resumed")
         assert expected in capfd.readouterr().err
+    assert not (run.folder.parent / "resumed" / "splits").exists()
 
 
-def test_missing_extra_is_named(train: Callable[..., Run], capfd: pytest.CaptureFixture) -> None:
-    for name in ("wandb", "mlflow"):
-        try:
-            __import__(name)
-        except ImportError:
-            with pytest.raises(SystemExit):
-                train(f"logger={name}")
-            assert f'pip install -e ".[{name}]"' in capfd.readouterr().err
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_missing_extra_is_named(train: Callable[..., Run], capfd: pytest.CaptureFixture, name: str) -> None:
+    if importlib.util.find_spec(name):
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(SystemExit):
+        train(f"logger={name}")
+    assert f'pip install -e ".[{name}]"' in capfd.readouterr().err
+
+
+def test_run_that_diverges_still_reports(train: Callable[..., Run]) -> None:
+    run = train("optimizer.lr=1e3", "trainer.max_epochs=3", "freeze=none", "optimizer.weight_decay=1e4")
+    assert run.metrics["last"]["test"]["loss"] is None
+    assert (run.folder / "loss.png").exists()
+
+
+@pytest.mark.parametrize("how", ["+trainer.limit_val_batches=0", "+trainer.max_steps=2"])
+def test_last_weights_are_the_best_where_nothing_was_validated(train: Callable[..., Run], how: str) -> None:
+    run = train(how)
+    assert run.metrics["best"] == run.metrics["last"]
+    assert run.checkpoint("best")["state_dict"]
+
+
+def test_final_metrics_and_hyperparameters_reach_the_csv_logger(train: Callable[..., Run]) -> None:
+    run = train("freeze=last_n_blocks", "freeze.n=2")
+    rows = pd.read_csv(run.folder / "csv" / "metrics.csv")
+    assert rows["best/test/accuracy"].dropna().tolist() == [pytest.approx(run.metrics["best"]["test"]["accuracy"])]
+    assert rows["test/loss"].dropna().iloc[-1] == pytest.approx(run.metrics["last"]["test"]["loss"], rel=1e-4)
+    assert len(rows["train/epoch_loss"].dropna()) == 2
+    settings = run.metrics["settings"]
+    assert (settings["freeze.n"], settings["data.batch_size"], settings["optimizer.lr"]) == (2, 8, 1e-3)
+
+
+def test_experiment_file_can_set_any_key(train: Callable[..., Run]) -> None:
+    assert train("debug=overfit", "trainer.max_epochs=1").metrics["settings"]["data.train_size"] == 64  # given above
+    assert compose(ROOT / "conf", ["debug=overfit"]).data.train_size == 16
+
+
+def test_clipped_gradients_and_warm_up_hold_the_weights_back(train: Callable[..., Run]) -> None:
+    def moved(*overrides: str) -> float:
+        run = train("optimizer.eps=1", "optimizer.lr=1", "optimizer.weight_decay=0", *overrides)
+        return (run.checkpoint("last")["state_dict"]["model.head.weight"] - still).norm().item()
+
+    still = train("optimizer.lr=0").checkpoint("last")["state_dict"]["model.head.weight"]
+    free = moved("scheduler=none")
+    assert moved("trainer.gradient_clip_val=1e-4") < 0.01 * free
+    assert moved("scheduler.warmup=1.0", "scheduler.final=0") < 0.9 * free
 
 
 def test_best_is_the_highest_accuracy_and_among_equals_the_lowest_loss(tmp_path: Path) -> None:
@@ -319,6 +395,7 @@ def test_best_is_the_highest_accuracy_and_among_equals_the_lowest_loss(tmp_path:
         sanity_checking=False,
         state=SimpleNamespace(fn="fit"),
         strategy=SimpleNamespace(broadcast=lambda value: value),
+        fast_dev_run=False,
         save_checkpoint=lambda path, weights_only: saved.append((trainer.current_epoch + 1, path, weights_only)),
     )
     callback = BestCheckpoint(str(tmp_path / "best.ckpt"))

@@ -21,12 +21,14 @@ class Batch(NamedTuple):
         lengths: `(B,)` int64, real tokens of each row.
         labels: `(B,)` int64 class ids.
         indices: `(B,)` int64, the rows' places in their split.
+        hidden: activations to go on from instead of `ids`, if there are any, see `GPTClassifier.suffix`.
     """
 
     ids: Tensor
     lengths: Tensor
     labels: Tensor
     indices: Tensor
+    hidden: Tensor | None = None
 
 
 def pad(rows: Sequence[np.ndarray], length: int, pad_id: int) -> tuple[Tensor, Tensor]:
@@ -69,12 +71,16 @@ class _Batches(Sampler[Part]):
         self.rank = rank
         self.world_size = world_size
 
-    def padded_length(self, indices: list[int]) -> int:
+    def padded_length(self, indices: list[int] | np.ndarray) -> int:
         return int(self.lengths[indices].max()) if self.pad_to == "batch" else self.pad_to
 
 
 class TrainBatches(_Batches):
     """Shuffled batches, a new order each epoch; messages that do not fill the last batch wait for another epoch.
+
+    Where batches are padded to their longest message, the shuffled messages are sorted by length within groups of
+    `bucket_batches` batches before they are cut into batches, and the batches of a group are shuffled again: little
+    padding, and still another company for every message in each epoch.
 
     Args:
         lengths: tokens of each message of the split.
@@ -82,6 +88,7 @@ class TrainBatches(_Batches):
         pad_to: `batch` for each batch's longest message, or a number of tokens.
         rank: this process, which takes every `world_size`-th message of a batch.
         world_size: number of processes.
+        bucket_batches: batches of a group; 1 does not sort.
         seed: the order depends on it and on the epoch alone, so that a resumed run sees the same one.
     """
 
@@ -92,9 +99,11 @@ class TrainBatches(_Batches):
         pad_to: PadTo,
         rank: int = 0,
         world_size: int = 1,
+        bucket_batches: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__(lengths, batch_size, pad_to, rank, world_size)
+        self.bucket_batches = bucket_batches if pad_to == "batch" else 1
         self.seed = seed
         self.epoch = 0
 
@@ -106,26 +115,64 @@ class TrainBatches(_Batches):
         return len(self.lengths) // self.batch_size
 
     def __iter__(self) -> Iterator[Part]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.lengths)).tolist()
-        for i in range(len(self)):
-            batch = order[i * self.batch_size : (i + 1) * self.batch_size]
-            yield batch[self.rank :: self.world_size], self.padded_length(batch)
+        for batch in self._order():
+            yield batch[self.rank :: self.world_size].tolist(), self.padded_length(batch)
+
+    def _order(self) -> Iterator[np.ndarray]:
+        random = np.random.default_rng((self.seed, self.epoch))
+        order = random.permutation(len(self.lengths))[: len(self) * self.batch_size]
+        for start in range(0, len(order), self.bucket_batches * self.batch_size):
+            group = order[start : start + self.bucket_batches * self.batch_size]
+            if self.bucket_batches > 1:
+                group = group[np.argsort(self.lengths[group], kind="stable")]
+            batches = group.reshape(-1, self.batch_size)
+            yield from batches[random.permutation(len(batches))] if self.bucket_batches > 1 else batches
+
+
+EVALUATION_TOKENS = 4096  # of a batch of messages of one length
 
 
 class EvaluationBatches(_Batches):
-    """All messages in order; processes take turns batch by batch.
+    """All messages once; processes take turns batch by batch.
+
+    Where batches are padded to their longest message, messages are sorted by length and a batch takes as many as fit
+    into `EVALUATION_TOKENS`, unless `in_order` asks for batches of `batch_size` as the messages come.
 
     Every process makes the same number of steps: one that runs out repeats the first batch, and whoever gathers
     the results keeps one for each index.
     """
 
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        pad_to: PadTo,
+        rank: int = 0,
+        world_size: int = 1,
+        in_order: bool = False,
+    ) -> None:
+        super().__init__(lengths, batch_size, pad_to, rank, world_size)
+        self.batches = list(self._cut(in_order or pad_to != "batch"))
+
+    def _cut(self, in_order: bool) -> Iterator[list[int]]:
+        if in_order:
+            for start in range(0, len(self.lengths), self.batch_size):
+                yield list(range(start, min(start + self.batch_size, len(self.lengths))))
+            return
+        batch: list[int] = []
+        for i in np.argsort(self.lengths, kind="stable").tolist():
+            if batch and (len(batch) + 1) * self.lengths[i] > EVALUATION_TOKENS:
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
     def __len__(self) -> int:
-        batches = -(-len(self.lengths) // self.batch_size)
-        return -(-batches // self.world_size)
+        return -(-len(self.batches) // self.world_size)
 
     def __iter__(self) -> Iterator[Part]:
         for turn in range(len(self)):
-            start = (turn * self.world_size + self.rank) * self.batch_size
-            start = start if start < len(self.lengths) else 0
-            batch = list(range(start, min(start + self.batch_size, len(self.lengths))))
+            place = turn * self.world_size + self.rank
+            batch = self.batches[place if place < len(self.batches) else 0]
             yield batch, self.padded_length(batch)

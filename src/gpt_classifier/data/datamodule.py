@@ -1,8 +1,9 @@
 """The LightningDataModule: from a source to the loaders of its three splits."""
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
@@ -12,7 +13,7 @@ from gpt_classifier.data.batching import EvaluationBatches, PadTo, TokenDataset,
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.data.sources import Source
 from gpt_classifier.data.tokenizer import Truncate, encode, load_encoding
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, expect_number
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,6 @@ class DataReport:
     max_length: int = 0
     pad_to: PadTo = "batch"
     note: str = ""
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
     def log(self) -> None:
         """Tell a person, with warnings for what makes results look better than they are."""
@@ -99,6 +97,8 @@ class MessageDataModule(LightningDataModule):
         train_size: train on that many messages, or that fraction of them; `None` for all.
         subset_seed: which ones.
         batch_size: messages of a training step over all processes.
+        bucket_batches: training batches that are sorted by length together, see `TrainBatches`; 1 sorts nothing,
+            neither in training nor in evaluation.
         pad_to: `batch`, `train` (the longest training message, which then also caps the others), `context`,
             or a number of tokens, which caps all messages.
         max_length: tokens that are kept of a message; `None` for the model's context.
@@ -123,24 +123,25 @@ class MessageDataModule(LightningDataModule):
         train_size: float | int | None,
         subset_seed: int,
         batch_size: int,
+        bucket_batches: int,
         pad_to: PadTo | str,
         max_length: int | None,
         truncate: Truncate,
         seed: int,
     ) -> None:
         super().__init__()
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise UserError(f"data.batch_size: expected a whole number of at least 1, but it is {batch_size}.")
+        expect_number("data.batch_size", batch_size, 1, whole=True)
+        expect_number("data.bucket_batches", bucket_batches, 1, whole=True)
+        expect_number("data.split_seed", split_seed, 0, 2**32 - 1, whole=True)
+        expect_number("data.subset_seed", subset_seed, 0, 2**32 - 1, whole=True)
         if truncate not in ("head", "tail"):
             raise UserError(f"data.truncate: expected head or tail, but it is {truncate}.")
         fixed = pad_to if isinstance(pad_to, int) else None
         if fixed is None and pad_to not in ("batch", "train", "context"):
             raise UserError(f"data.pad_to: expected batch, train, context or a number, but it is {pad_to}.")
         for option, value in (("max_length", max_length), ("pad_to", fixed)):
-            if value is not None and not 1 <= value <= context_length:
-                raise UserError(
-                    f"data.{option}: expected 1 to {context_length} tokens, the model's context, but it is {value}."
-                )
+            if value is not None:
+                expect_number(f"data.{option} (tokens, at most the model's context)", value, 1, context_length, True)
         self.source = source
         self.tokenizer = tokenizer
         self.deduplicate = deduplicate
@@ -152,6 +153,7 @@ class MessageDataModule(LightningDataModule):
         self.train_size = train_size
         self.subset_seed = subset_seed
         self.batch_size = batch_size
+        self.bucket_batches = bucket_batches
         self.truncate: Truncate = truncate
         self.seed = seed
         self.pad_to: PadTo = {"context": context_length, "train": "batch"}.get(pad_to, pad_to)  # type: ignore
@@ -189,7 +191,7 @@ class MessageDataModule(LightningDataModule):
         for name in SPLITS:  # training first: its longest message may cap the others
             part = frame[frame["split"] == name]
             rows, cut = encode(part["text"].tolist(), encoding, self.max_length, self.truncate)
-            dataset = TokenDataset(rows, part["label"].map(ids).tolist(), encoding.eot_token)
+            dataset = TokenDataset(rows, part["label"].map(ids).tolist(), self.pad_id)
             if name == "train" and self.pad_to_train:
                 self.pad_to = self.max_length = int(dataset.lengths.max())
             self.datasets[name] = dataset
@@ -203,6 +205,14 @@ class MessageDataModule(LightningDataModule):
         self.report.max_length = self.max_length
         self.report.pad_to = self.pad_to
 
+    @property
+    def pad_id(self) -> int:
+        return load_encoding(self.tokenizer).eot_token
+
+    def token_rows(self) -> dict[str, list[np.ndarray]]:
+        """Token ids of the messages of each split, in the order of their indices."""
+        return {name: dataset.rows for name, dataset in self.datasets.items()}
+
     def split_frame(self, name: str) -> pd.DataFrame:
         """The messages of a split: `label`, `text`, in the order of their indices."""
         assert self.frame is not None, "setup() comes first"
@@ -215,14 +225,24 @@ class MessageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         dataset = self.datasets["train"]
-        batches = TrainBatches(dataset.lengths, self.batch_size, self.pad_to, seed=self.seed, **self._processes())
+        batches = TrainBatches(
+            dataset.lengths,
+            self.batch_size,
+            self.pad_to,
+            bucket_batches=self.bucket_batches,
+            seed=self.seed,
+            **self._processes(),
+        )
         if self.trainer is not None:  # a resumed run fetches its first batch before Lightning calls set_epoch
             batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return DataLoader(dataset, sampler=batches, batch_size=None)
 
     def _evaluation_dataloader(self, name: str) -> DataLoader:
         dataset = self.datasets[name]
-        batches = EvaluationBatches(dataset.lengths, self.batch_size, self.pad_to, **self._processes())
+        in_order = self.bucket_batches == 1
+        batches = EvaluationBatches(
+            dataset.lengths, self.batch_size, self.pad_to, in_order=in_order, **self._processes()
+        )
         return DataLoader(dataset, sampler=batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import lzma
 import os
 import tempfile
 import zipfile
@@ -9,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def fetch_member(urls: Sequence[str], member: str, expected_sha256: str, target:
             try:
                 content = read_member(_download(url, Path(folder)), member, max_bytes)
             except (OSError, ValueError) as error:  # requests' errors are OSErrors
-                reasons.append(f"{url}: {str(error).splitlines()[0]}")
+                reasons.append(f"{url}: {first_line(error)}")
                 continue
             if sha256(content) != expected_sha256:
                 reasons.append(
@@ -97,6 +98,6 @@ def read_member(archive: Path, member: str, max_bytes: int) -> bytes:
                     if len(content) > max_bytes:
                         raise ValueError(f"{member} in the archive is larger than {max_bytes} bytes")
                     return content
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"not a whole zip archive ({error})") from error
     raise ValueError(f"the archive has no file {member}")

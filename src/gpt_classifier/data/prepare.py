@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, expect_number
 
 Deduplicate = Literal["none", "exact", "near"]
 Balance = Literal["none", "undersample"]
@@ -93,6 +93,7 @@ def split(frame: pd.DataFrame, val_fraction: float, test_fraction: float, strati
     """
     given = frame[frame["split"].notna()]
     for option, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        expect_number(f"data.{option}", fraction, 0, 1)
         if not 0 < fraction < 1 or val_fraction + test_fraction >= 1:
             raise UserError(
                 f"data.{option}: expected a part between 0 and 1 that leaves something for training, but it is "
@@ -100,8 +101,8 @@ def split(frame: pd.DataFrame, val_fraction: float, test_fraction: float, strati
             )
     parts_of = {"val": val_fraction, "test": test_fraction}
     fractions = {name: part for name, part in parts_of.items() if not (given["split"] == name).any()}
-    cut = _cut_each_class if stratify else _cut_in_order
-    pool = cut(frame[frame["split"].isna()].sample(frac=1, random_state=seed), fractions, seed)
+    shuffled = frame[frame["split"].isna()].sample(frac=1, random_state=seed)
+    pool = _cut_each_class(shuffled, fractions, seed) if stratify else _cut_in_order(shuffled, fractions)
     joined = pd.concat([pool, given])
     for name in SPLITS:
         if not (joined["split"] == name).any():
@@ -112,7 +113,7 @@ def split(frame: pd.DataFrame, val_fraction: float, test_fraction: float, strati
     return pd.concat([joined[joined["split"] == name] for name in SPLITS], ignore_index=True)
 
 
-def _cut_in_order(shuffled: pd.DataFrame, fractions: dict[str, float], seed: int) -> pd.DataFrame:
+def _cut_in_order(shuffled: pd.DataFrame, fractions: dict[str, float]) -> pd.DataFrame:
     n = len(shuffled)
     n_val = int(n * fractions.get("val", 0))
     train_fraction = round(1 - sum(fractions.values()), 9)  # 0.7, not 0.7000000000000001
@@ -123,8 +124,13 @@ def _cut_in_order(shuffled: pd.DataFrame, fractions: dict[str, float], seed: int
 
 def _cut_each_class(shuffled: pd.DataFrame, fractions: dict[str, float], seed: int) -> pd.DataFrame:
     parts = []
-    for _, rows in shuffled.groupby("label"):
+    for label, rows in shuffled.groupby("label"):
         names = [name for name, part in fractions.items() for _ in range(max(1, round(len(rows) * part)))]
+        if len(names) >= len(rows):
+            raise UserError(
+                f"data.val_fraction, data.test_fraction: of the {len(rows)} messages of class {label!r} none is left "
+                f"for training. Set smaller parts."
+            )
         parts.append(rows.assign(split=["train"] * (len(rows) - len(names)) + names))
     return pd.concat(parts).sample(frac=1, random_state=seed)  # so far class after class
 
@@ -143,6 +149,7 @@ def subset_train(frame: pd.DataFrame, size: float | int | None, seed: int) -> pd
     if size is None:
         return frame
     train = frame[frame["split"] == "train"]
+    expect_number("data.train_size", size, 0)
     number = round(len(train) * size) if isinstance(size, float) and 0 < size <= 1 else size
     classes = train["label"].nunique()
     if int(number) != number or not classes <= number <= len(train):
@@ -163,18 +170,20 @@ def check_classes(frame: pd.DataFrame, class_names: list[str]) -> None:
     """Refuse what no classifier can be trained on.
 
     Raises:
-        UserError: fewer than two classes, or one with fewer than 3 messages.
+        UserError: fewer than two classes, or one with fewer than 3 messages, one for each split; those that the source
+            gives need none.
     """
+    needed = sum(not (frame["split"] == name).any() for name in SPLITS)
     counts = frame[frame["split"].isna()]["label"].value_counts().reindex(class_names, fill_value=0)
     if len(counts) < 2:
         raise UserError(
             f"A classifier needs at least two classes, but every message has the label {class_names[0]!r}. "
             f"Is data.label_column the right one?"
         )
-    if counts.min() < 3:
+    if counts.min() < needed:
         raise UserError(
-            f"Every class needs at least 3 messages, one each for training, validation and test, but "
-            f"{(counts < 3).sum()} of {len(counts)} classes have fewer, such as {counts.idxmin()!r} with "
+            f"Every class needs at least {needed} messages, one for each split that is to be made, but "
+            f"{(counts < needed).sum()} of {len(counts)} classes have fewer, such as {counts.idxmin()!r} with "
             f"{counts.min()}. Add messages, merge classes, or set data.label_column to a column of classes."
         )
 

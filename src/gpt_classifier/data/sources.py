@@ -7,6 +7,7 @@ import csv
 import io
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Quoting = Literal["none", "minimal"]
 QUOTING: dict[str, Literal[0, 3]] = {"none": csv.QUOTE_NONE, "minimal": csv.QUOTE_MINIMAL}
-MISSING_LABELS = ("", "nan", "none", "null")  # what is left of a missing value once it is text
+MISSING_LABELS = ("", "nan")  # what programs write for a missing one
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ class Table:
                 "text": frame[self.columns["text"]].map(_as_text),
             }
         )
-        return _messages(frame, path, drop_incomplete=self.drop_incomplete).frame.assign(split=split)
+        return _messages(frame, path, drop_incomplete=self.drop_incomplete, option=option).frame.assign(split=split)
 
     def _read_file(self, path: Path, option: str) -> pd.DataFrame:
         if not path.is_file():
@@ -202,10 +203,12 @@ class Table:
         match path.suffix.lower():
             case ".csv" | ".tsv" | ".txt" as ending:
                 separator = self.separator or ("," if ending == ".csv" else "\t")
-                return _parse(path, path, separator, self.quoting, encoding=self.encoding)
+                return _parse(path, path, separator, self.quoting, option=option, encoding=self.encoding)
             case ".jsonl" | ".ndjson":
                 try:
-                    return pd.read_json(path, lines=True, dtype=False, encoding=self.encoding)
+                    return pd.read_json(path, lines=True, dtype=False, encoding=_with_mark(self.encoding))
+                except (UnicodeError, LookupError) as error:
+                    raise _encoding_error(path, self.encoding, error) from error
                 except ValueError as error:
                     raise UserError(f"{option}: expected one JSON object a line in {path}, but: {error}.") from error
             case ".parquet":
@@ -238,40 +241,52 @@ def _parse(
     separator: str,
     quoting: str,
     names: list[str] | None = None,
+    option: str = "data.path",
     encoding: str = "utf-8",
 ) -> pd.DataFrame:
     """A text table in which every field stays the text that it is; with `names` it has no header."""
     try:
-        frame = pd.read_csv(
-            file,
-            sep=separator,
-            quoting=QUOTING[quoting],
-            names=names,
-            header=None if names else 0,
-            index_col=False,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig" if encoding == "utf-8" else encoding,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # a first row with too many fields
+            return pd.read_csv(
+                file,
+                sep=separator,
+                quoting=QUOTING[quoting],
+                names=names,
+                header=None if names else 0,
+                index_col=False,
+                dtype=str,
+                keep_default_na=False,
+                encoding=_with_mark(encoding),
+            )
     except (UnicodeError, LookupError) as error:
+        raise _encoding_error(path, encoding, error) from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+        how = "" if names else " data.separator and data.quoting (none, minimal) say how it is written."
         raise UserError(
-            f"data.encoding: expected {path} to be encoded as {encoding}, but: {error}. Set data.encoding to what "
-            f"it is, often latin-1, cp1252 or utf-16, or save the file as UTF-8."
+            f"{option}: {path} can't be read as a table with columns separated by {separator!r}: "
+            f"{str(error).strip()}.{how}"
         ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UserError(
-            f"data.path: {path} can't be read as a table with columns separated by {separator!r}: "
-            f"{str(error).strip()}. data.separator and data.quoting (none, minimal) say how it is written."
-        ) from error
-    return frame
+
+
+def _with_mark(encoding: str) -> str:
+    """A byte order mark is not part of the text."""
+    return "utf-8-sig" if encoding == "utf-8" else encoding
+
+
+def _encoding_error(path: Path, encoding: str, error: Exception) -> UserError:
+    return UserError(
+        f"data.encoding: expected {path} to be encoded as {encoding}, but: {error}. With data=csv set data.encoding to "
+        f"what it is, often latin-1, cp1252 or utf-16, or save the file as UTF-8."
+    )
 
 
 def _as_text(value: object) -> str:
-    return "" if value is None or value != value else str(value)  # NaN differs from itself
+    return "" if pd.isna(value) else str(value)  # type: ignore[call-overload]
 
 
 def _as_name(value: object) -> str:
-    """A label as the class name that a checkpoint keeps: 4 and 4.0 are '4'."""
+    """A label as the class name that a checkpoint keeps: the numbers 4 and 4.0 are '4'."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return _as_text(value).strip()
@@ -291,10 +306,11 @@ def _messages(
     class_names: list[str] | None = None,
     note: str = "",
     drop_incomplete: bool = False,
+    option: str = "data.path",
 ) -> Messages:
     """Checks that no row lacks its text or its label, and that every label is a known one."""
     if frame.empty:
-        raise UserError(f"data.path: {path} has no rows; expected at least one text and its label.")
+        raise UserError(f"{option}: {path} has no rows; expected at least one text and its label.")
     frame = frame.fillna("")
     incomplete = {
         "an empty text": frame["text"].str.strip() == "",
@@ -305,9 +321,9 @@ def _messages(
             log.warning("%s: dropped %d rows with %s (data.drop_incomplete)", path, rows.sum(), what)
         elif rows.any():
             raise UserError(
-                f"data.path: {rows.sum()} of {len(frame)} rows of {path} have {what}, the first in data row "
-                f"{int(rows.to_numpy().argmax()) + 1}. Mend the file, or set data.drop_incomplete=true where the data "
-                f"config has it to leave such rows out."
+                f"{option}: {rows.sum()} of {len(frame)} rows of {path} have {what}, the first in data row "
+                f"{int(rows.to_numpy().argmax()) + 1}. Mend the file, or, with data=csv, set data.drop_incomplete=true "
+                f"to leave such rows out."
             )
     frame = frame[~incomplete["an empty text"] & ~incomplete["no label"]].reset_index(drop=True)
     found = _in_order(frame["label"].unique())

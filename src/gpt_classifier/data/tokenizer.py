@@ -57,7 +57,12 @@ def encode(
 
     Returns:
         An int32 array for each text, and how many texts were cut.
+
+    Raises:
+        ValueError: a text is empty.
     """
     rows = [np.array(row, dtype=np.int32) for row in encoding.encode_ordinary_batch(list(texts))]
+    if not all(map(len, rows)):
+        raise ValueError("a text without tokens has no last token to read")
     kept = slice(None, max_length) if truncate == "head" else slice(-max_length, None)
     return [row[kept] for row in rows], sum(len(row) > max_length for row in rows)

@@ -9,10 +9,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from gpt_classifier.data.tokenizer import load_encoding
-from gpt_classifier.inference.device import best_device
+from gpt_classifier.device import best_device
+from gpt_classifier.errors import UserError
 from gpt_classifier.model.generate import generate, log_probability
 from gpt_classifier.model.gpt import GPT
-from gpt_classifier.model.pretrained import load_backbone
+from gpt_classifier.model.pretrained import load_backbone, locate_weights
 
 ANSWERS = (" yes", " no")
 
@@ -33,12 +34,15 @@ class LanguageModel:
     def from_config(cls, model: DictConfig, seed: int) -> "LanguageModel":
         """What the `model` group of a composed configuration describes; `seed` draws random weights."""
         torch.manual_seed(seed)
-        backbone, _ = load_backbone(instantiate(model.backbone), model.weights, model.hub)
+        backbone, _ = load_backbone(instantiate(model.backbone), locate_weights(model.weights, model.hub))
         return cls(backbone.requires_grad_(False).eval().to(best_device()), load_encoding(model.tokenizer))
 
     def encode(self, text: str, room: int) -> list[int]:
         """Token ids of a text, its end cut off where fewer than `room` positions of the context would be left."""
-        return self.encoding.encode_ordinary(text)[: self.model.config.n_positions - room]
+        context = self.model.config.n_positions
+        if room >= context:
+            raise UserError(f"model.backbone.n_positions: expected more than {room} tokens, but it is {context}.")
+        return self.encoding.encode_ordinary(text)[: context - room]
 
     def decode(self, ids: list[int]) -> str:
         known = [i for i in ids if i < self.encoding.n_vocab]  # embeddings may outnumber the vocabulary

@@ -1,7 +1,10 @@
 """Which parameters a fine-tuning changes.
 
-Each function takes a `GPTClassifier`, switches `requires_grad` of every parameter, and changes nothing else.
+Each `train_*` function takes a `GPTClassifier`, switches `requires_grad` of every parameter, and changes nothing else.
 """
+
+import torch
+from torch import nn
 
 from gpt_classifier.errors import UserError
 from gpt_classifier.model.classifier import GPTClassifier
@@ -24,7 +27,7 @@ def train_last_blocks(model: GPTClassifier, n: int) -> None:
         UserError: `n` is outside that range.
     """
     blocks = model.backbone.h
-    if not 1 <= n <= len(blocks):
+    if not isinstance(n, int) or not 1 <= n <= len(blocks):
         raise UserError(
             f"freeze.n: expected 1 to {len(blocks)}, the number of blocks of this model, but it is {n}. "
             f"Set freeze.n in that range, or freeze=none to train everything, embeddings included."
@@ -38,3 +41,23 @@ def train_last_blocks(model: GPTClassifier, n: int) -> None:
 def train_everything(model: GPTClassifier) -> None:
     """Full fine-tuning."""
     model.requires_grad_(True)
+
+
+def hold_weights(model: GPTClassifier, compute_type: torch.dtype) -> None:
+    """Keep each weight in the type and the memory that suit what happens to it.
+
+    Frozen matrices of the blocks are converted to the compute type once, instead of at every pass; what is trained
+    gets float32 memory of its own, apart from the file that it may have been mapped from.
+
+    Args:
+        model: the classifier, frozen as it is going to be.
+        compute_type: of matrix products, such as bfloat16 under `bf16-mixed`.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    for linear in model.backbone.h.modules():
+        if isinstance(linear, nn.Linear):
+            for parameter in linear.parameters():
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(compute_type)

@@ -49,15 +49,34 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        if positions is not None:
+            return self._at(x, positions)
+        q, k, v = (self._heads(part) for part in self.c_attn(x).chunk(3, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self._drop, is_causal=True)
+        return self._merge(y)
+
+    def _at(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Keys and values everywhere, one query a row: `(B, 1, D)`."""
+        D = x.shape[2]
+        weight, bias = self.c_attn.weight, self.c_attn.bias
+        q = self._heads(F.linear(take(x, positions), weight[:D], bias[:D]))  # (B, H, 1, D/H)
+        k, v = (self._heads(part) for part in F.linear(x, weight[D:], bias[D:]).chunk(2, dim=2))
+        # is_causal would take the single query for position 0
+        seen = torch.arange(x.shape[1], device=x.device) <= positions[:, None]  # (B, T)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None], dropout_p=self._drop)
+        return self._merge(y)
+
+    @property
+    def _drop(self) -> float:
+        return self.dropout if self.training else 0.0
+
+    def _heads(self, x: Tensor) -> Tensor:
         B, T, D = x.shape
-        q, k, v = (
-            part.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)  # (B, H, T, D/H)
-            for part in self.c_attn(x).split(D, dim=2)
-        )
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        return self.c_proj(y.transpose(1, 2).reshape(B, T, D))
+        return x.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)  # (B, H, T, D/H)
+
+    def _merge(self, y: Tensor) -> Tensor:
+        return self.c_proj(y.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
 class MLP(nn.Module):
@@ -83,9 +102,16 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.attn(self.ln_1(x)))  # (B, T, D)
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """`(B, T, D)` to `(B, T, D)`, or at one position of each row, `(B, 1, D)`, without computing the others."""
+        residual = x if positions is None else take(x, positions)
+        x = residual + self.drop(self.attn(self.ln_1(x), positions))
         return x + self.drop(self.mlp(self.ln_2(x)))
+
+
+def take(x: Tensor, positions: Tensor) -> Tensor:
+    """One position of each row: `(B, T, D)` and `(B,)` to `(B, 1, D)`."""
+    return x[torch.arange(x.shape[0], device=x.device), positions][:, None]
 
 
 class GPT(nn.Module):
@@ -103,6 +129,11 @@ class GPT(nn.Module):
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """What the first block reads: `(B, T)` token ids to `(B, T, D)`."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        return self.drop(self.wte(ids) + self.wpe(positions))
+
     def forward(self, ids: Tensor) -> Tensor:
         """Hidden states after the final LayerNorm.
 
@@ -112,8 +143,7 @@ class GPT(nn.Module):
         Returns:
             `(B, T, D)`. A position depends on itself and earlier ones only, so never on padding.
         """
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        x = self.drop(self.wte(ids) + self.wpe(positions))  # (B, T, D)
+        x = self.embed(ids)
         for block in self.h:
             x = block(x)
         return self.ln_f(x)

@@ -10,33 +10,51 @@ prediction for a message depends on how far its batch was padded.
 import torch
 from torch import Tensor, nn
 
+from gpt_classifier.model.gpt import take
 
-class LastToken(nn.Module):
+
+class Pooling(nn.Module):
+    """One vector a message."""
+
+    name: str
+    reads_padding = False
+
+    def positions(self, lengths: Tensor, T: int) -> Tensor | None:
+        """The one position `(B,)` of each row that is read, or `None` where it takes several."""
+        return None
+
+
+class OnePosition(Pooling):
+    """Reads a single position, so that a last block need compute no other."""
+
+    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        positions = self.positions(lengths, hidden.shape[1])
+        assert positions is not None
+        return take(hidden, positions)[:, 0]
+
+
+class LastToken(OnePosition):
     """The last real token: the only one that has seen the whole message."""
 
     name = "last_token"
-    reads_padding = False
 
-    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
-        return hidden[rows, lengths - 1]
+    def positions(self, lengths: Tensor, T: int) -> Tensor:
+        return lengths - 1
 
 
-class FirstToken(nn.Module):
+class FirstToken(OnePosition):
     """The first token, which under a causal mask has seen itself only: a control experiment."""
 
     name = "first_token"
-    reads_padding = False
 
-    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        return hidden[:, 0]
+    def positions(self, lengths: Tensor, T: int) -> Tensor:
+        return torch.zeros_like(lengths)
 
 
-class Mean(nn.Module):
+class Mean(Pooling):
     """The mean over real tokens."""
 
     name = "mean"
-    reads_padding = False
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         positions = torch.arange(hidden.shape[1], device=hidden.device)
@@ -46,17 +64,17 @@ class Mean(nn.Module):
         return total / lengths[:, None]
 
 
-class PaddedLastToken(nn.Module):
+class PaddedLastToken(OnePosition):
     """Position -1 of the padded row, most often a padding token: what the chapter reads."""
 
     name = "padded_last_token"
     reads_padding = True
 
-    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        return hidden[:, -1]
+    def positions(self, lengths: Tensor, T: int) -> Tensor:
+        return torch.full_like(lengths, T - 1)
 
 
-class PaddedMean(nn.Module):
+class PaddedMean(Pooling):
     """The mean over all positions, padding included."""
 
     name = "padded_mean"

@@ -4,28 +4,69 @@ Reads the naming of the released GPT-2 checkpoints on the Hugging Face Hub (safe
 stored transposed) and that of the book's `GPTModel` (`tok_emb`, `trf_blocks.0.att.W_query`, …).
 """
 
+import contextlib
+import hashlib
 import json
 import logging
+import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.model.classifier import GPTClassifier
 from gpt_classifier.model.gpt import GPT, GPTConfig
+from gpt_classifier.model.pooling import Pooling
 
 log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
 
 
-def load_classifier(
-    config: GPTConfig, weights: str, hub: str | None, pooling: nn.Module, num_classes: int
-) -> GPTClassifier:
+@dataclass(frozen=True)
+class Base:
+    """The file that frozen weights come from, so that a checkpoint need not repeat them.
+
+    Args:
+        path: file or folder, absolute.
+        hub: repository on the Hugging Face Hub that it was fetched from, if it was.
+        sha256: of its content, see `content_hash`.
+    """
+
+    path: str
+    hub: str | None
+    sha256: str
+
+
+def locate_weights(weights: str, hub: str | None = None) -> Path | None:
+    """Where weights are on this machine, fetched first if need be.
+
+    Args:
+        weights: `random` for fresh ones; `pretrained` for `model.safetensors` of `hub`, through
+            huggingface_hub's cache; otherwise a path.
+        hub: repository on the Hugging Face Hub, such as `openai-community/gpt2`; `None` if there is none.
+
+    Returns:
+        A path, or `None` for random weights.
+
+    Raises:
+        UserError: no network, no released weights, or no such path.
+    """
+    if weights == "random":
+        return None
+    path = _fetch(hub) if weights == "pretrained" else Path(weights).expanduser()
+    if not path.exists():
+        raise UserError(f"model.weights: expected pretrained, random or a path, but {path} does not exist.")
+    return path.absolute()
+
+
+def load_classifier(config: GPTConfig, path: Path | None, pooling: Pooling, num_classes: int) -> GPTClassifier:
     """A classifier on a pretrained (or random) backbone, with a fresh head.
 
     A file that holds an already fine-tuned classifier, such as the book's `review_classifier.pth`,
@@ -33,21 +74,20 @@ def load_classifier(
 
     Args:
         config: sizes of the backbone.
-        weights: `pretrained`, `random` or a path, as in `load_backbone`.
-        hub: repository on the Hugging Face Hub that `pretrained` means.
+        path: of the weights, as in `load_backbone`.
         pooling: one of `gpt_classifier.model.pooling.POOLINGS`.
         num_classes: C.
 
     Raises:
         UserError: as `load_backbone`; or the file's head is for another number of classes.
     """
-    backbone, head = load_backbone(config, weights, hub)
+    backbone, head = load_backbone(config, path)
     model = GPTClassifier(backbone, pooling, num_classes)
     if head:
         found = head["weight"].shape[0]
         if found != num_classes:
             raise UserError(
-                f"model.weights: {weights} was fine-tuned for {found} classes, but the data has {num_classes}. "
+                f"model.weights: {path} was fine-tuned for {found} classes, but the data has {num_classes}. "
                 f"Set data.path to data with {found} classes, or model.weights to a model that was only "
                 f"pretrained."
             )
@@ -55,31 +95,59 @@ def load_classifier(
     return model
 
 
-def load_backbone(config: GPTConfig, weights: str, hub: str | None = None) -> tuple[GPT, StateDict]:
-    """A GPT with weights in float32.
+def load_backbone(config: GPTConfig, path: Path | None) -> tuple[GPT, StateDict]:
+    """A GPT with weights in float32, as far as possible mapped from the file and not yet read.
+
+    Such weights are not for training in place: `gpt_classifier.model.freezing.hold_weights` gives those that are
+    trained memory of their own.
 
     Args:
         config: sizes that the weights must have.
-        weights: `random` for fresh ones; `pretrained` for `model.safetensors` of `hub`, through
-            huggingface_hub's cache; otherwise the path of a safetensors file, a Hub-style folder, or a
-            state dict (`.pth`, `.pt`, `.bin`), which is opened with `weights_only=True`.
-        hub: repository on the Hugging Face Hub, such as `openai-community/gpt2`; `None` if there is none.
+        path: a safetensors file, a Hub-style folder, or a state dict (`.pth`, `.pt`, `.bin`), which is opened with
+            `weights_only=True`; `None` for random weights.
 
     Returns:
         The backbone, and the `weight` and `bias` of a classification head if the file holds one, else `{}`.
 
     Raises:
-        UserError: no network, no such file, a damaged file, or weights of another model.
+        UserError: a damaged file, or weights of another model.
     """
     with torch.device("meta"):  # shapes only: each weight is allocated once, when its value is known
         model = GPT(config)
-    if weights == "random":
+    if path is None:
         return model.to_empty(device="cpu").initialise(), {}
-    path = _fetch(hub) if weights == "pretrained" else Path(weights).expanduser()
     state, head = _read(path)
     _check(model, state, path)
     model.load_state_dict(state, assign=True)
     return model, head
+
+
+def content_hash(path: Path, memory: Path) -> str:
+    """sha256 of the weights in a file, or in all weight files of a folder.
+
+    Args:
+        path: file or folder.
+        memory: a JSON file that remembers hashes by path, size and time of change, so that a file is read once.
+    """
+    files = _weight_files(path)
+    stats = [file.stat() for file in files]
+    identity = json.dumps([[str(f), s.st_size, s.st_mtime_ns] for f, s in zip(files, stats, strict=True)])
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if identity not in known:
+        digest = hashlib.sha256()
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        known[identity] = digest.hexdigest()
+        with contextlib.suppress(OSError):  # a memory that can't be written only costs time
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            part = memory.with_name(f"{memory.name}.{os.getpid()}.part")
+            part.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            os.replace(part, memory)
+    return known[identity]
 
 
 def _fetch(hub: str | None) -> Path:
@@ -95,40 +163,39 @@ def _fetch(hub: str | None) -> Path:
     except Exception as error:  # whatever its HTTP library of the day raises
         raise UserError(
             f"model.weights=pretrained: expected to fetch model.safetensors of {hub} from the Hugging Face Hub "
-            f"or to find it in the local cache, but: {str(error).splitlines()[0]} Connect to the network once, "
+            f"or to find it in the local cache, but: {first_line(error)} Connect to the network once, "
             f"or set model.weights=PATH to a local copy. experiment=quickstart needs no network."
         ) from error
 
 
 def _read(path: Path) -> tuple[StateDict, StateDict]:
-    if not path.exists():
-        raise UserError(f"model.weights: expected pretrained, random or a path, but {path} does not exist.")
     try:
         if path.is_dir() or path.suffix == ".safetensors":
             return _from_released(_safetensors(path))
         state = _state_dict(path)
+        return _from_book(state) if "tok_emb.weight" in state else _from_released(iter(state.items()))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
             f"model.weights: {path} can't be read as a safetensors file, a folder with model.safetensors, or a "
-            f"state dict of tensors. It may be truncated; fetch it again. ({str(error).splitlines()[0]})"
+            f"state dict of tensors. It may be truncated; fetch it again. ({first_line(error)})"
         ) from error
-    if "tok_emb.weight" in state:
-        return _from_book(state)
-    return _from_released(iter(state.items()))
+
+
+def _weight_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    index = path / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.exists():
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    return [path / Path(name).name for name in sorted(names)]
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yields one tensor at a time, so that no second copy of the model is ever in memory."""
+    """Yields one tensor at a time, mapped from its file."""
     from safetensors import SafetensorError, safe_open
 
-    files = [path]
-    if path.is_dir():
-        index = path / "model.safetensors.index.json"
-        names = {"model.safetensors"}
-        if index.exists():
-            names = set(json.loads(index.read_text())["weight_map"].values())
-        files = [path / Path(name).name for name in sorted(names)]
-    for file in files:
+    for file in _weight_files(path):
         try:
             with safe_open(file, framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - not a dict
@@ -138,7 +205,8 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _state_dict(path: Path) -> StateDict:
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    mapped = zipfile.is_zipfile(path)  # files of torch before 1.6 are not, and are read whole
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError("It does not map names to tensors.")
     return state
@@ -158,7 +226,7 @@ def _from_released(tensors: Iterator[tuple[str, Tensor]]) -> tuple[StateDict, St
         if name.endswith(NOT_WEIGHTS):
             continue
         if name.endswith(TRANSPOSED):
-            tensor = tensor.t().contiguous()
+            tensor = tensor.t()  # a view: matrix products are as fast on it
         state[name] = tensor.float()
     return state, {}
 

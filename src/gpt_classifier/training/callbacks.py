@@ -1,6 +1,7 @@
 """What happens beside a training."""
 
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,15 @@ class BestCheckpoint(Callback):
         self.path = Path(path)
         self.best: dict[str, Any] = {}
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.path = trainer.strategy.broadcast(self.path)  # processes that torchrun started may disagree
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
+        if trainer.sanity_checking or trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         accuracy = float(trainer.callback_metrics["val/accuracy"])
         loss = float(trainer.callback_metrics["val/loss"])
+        loss = math.inf if math.isnan(loss) else loss
         better = not self.best or (accuracy, -loss) > (self.best["accuracy"], -self.best["loss"])
         if trainer.strategy.broadcast(better):  # saving takes all processes, so they must agree
             self.best = {
@@ -36,6 +41,11 @@ class BestCheckpoint(Callback):
                 "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
             }
+            trainer.save_checkpoint(self.path, weights_only=True)
+
+    def keep_last_if_none(self, trainer: Trainer) -> None:
+        """After a training without any validation the last weights are the best that there are."""
+        if not self.best and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.path, weights_only=True)
 
     def state_dict(self) -> dict[str, Any]:

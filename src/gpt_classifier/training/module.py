@@ -1,17 +1,21 @@
 """The LightningModule: a classifier, its loss, its optimizer and what it measures."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import wrap
 
 from gpt_classifier.data.batching import Batch
+from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.model.classifier import GPTClassifier
+from gpt_classifier.training.frozen_prefix import FrozenPrefix
 from gpt_classifier.training.metrics import Metrics, measure, scalars
 
 
@@ -28,6 +32,7 @@ class ClassifierModule(LightningModule):
         class_names: C names, in the order of the class ids.
         spec: plain values that prediction needs, kept in every checkpoint under `classifier`.
         seed: of dropout; each epoch starts from it, so that a resumed run draws what an unbroken one does.
+        prefix: activations of the frozen blocks, filled before the first pass; `None` computes all blocks.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class ClassifierModule(LightningModule):
         class_names: list[str],
         spec: dict[str, Any],
         seed: int,
+        prefix: FrozenPrefix | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -46,6 +52,10 @@ class ClassifierModule(LightningModule):
         self.class_names = class_names
         self.spec = spec
         self.seed = seed
+        self.prefix = prefix
+        self.strict_loading = spec["base"] is None  # otherwise checkpoints hold what is trained alone
+        self._prefix_is_filled = False
+        self.settings: dict[str, Any] = {}  # what a resumed run must share, see resume.py
         self.history: list[dict[str, float]] = []  # what the curves are drawn from
         self.start: dict[str, Any] = {}  # the splits before training
         self.examples_seen = 0
@@ -55,8 +65,42 @@ class ClassifierModule(LightningModule):
         self._window = torch.zeros(3)  # sums of loss, correct and messages since they were last logged
         self._epoch = torch.zeros(3)  # and of the epoch
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        return self.model(ids, lengths)
+    def forward(self, batch: Batch) -> Tensor:
+        if self.prefix is None or batch.hidden is None:
+            return self.model(batch.ids, batch.lengths)
+        return self.model.suffix(batch.hidden.float(), batch.lengths, self.prefix.key.depth)
+
+    def configure_model(self) -> None:
+        # Under FSDP this makes the classifier a unit of its own, which later stages find as it is; elsewhere nothing.
+        # Left to wrap the whole module, Lightning would do so anew for each of measuring, training, measuring.
+        if not isinstance(self.model, FullyShardedDataParallel):
+            self.model = cast(GPTClassifier, wrap(self.model))
+
+    # the frozen prefix
+
+    def _fill_prefix(self) -> None:
+        if self.prefix is None or self._prefix_is_filled:
+            return
+        data: MessageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        with self.trainer.precision_plugin.forward_context():
+            self.prefix.fill(
+                data.token_rows(),
+                self.model,
+                data.pad_id,
+                self.global_rank,
+                self.trainer.world_size,
+                self.trainer.strategy.barrier,
+            )
+        self._prefix_is_filled = True
+
+    def on_test_start(self) -> None:
+        self._fill_prefix()
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if self.prefix is None:
+            return batch
+        split = "train" if self.trainer.training else "val" if self.trainer.validating else SPLITS[dataloader_idx]
+        return batch._replace(hidden=self.prefix.gather(split, batch.indices.tolist()))
 
     def configure_optimizers(self) -> Any:
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -70,7 +114,9 @@ class ClassifierModule(LightningModule):
     # training
 
     def on_fit_start(self) -> None:
+        self._fill_prefix()
         self._window = self._window.to(self.device)
+        self._epoch = self._epoch.to(self.device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0:  # on_train_epoch_start is not called for the first epoch of a resumed run
@@ -78,7 +124,7 @@ class ClassifierModule(LightningModule):
             self._epoch = torch.zeros(3, device=self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits = self(batch.ids, batch.lengths)
+        logits = self(batch)
         loss = F.cross_entropy(logits, batch.labels)
         with torch.no_grad():
             correct = (logits.argmax(dim=-1) == batch.labels).sum()
@@ -92,8 +138,15 @@ class ClassifierModule(LightningModule):
         self.examples_seen += len(batch.labels) * self.trainer.world_size
         if self.trainer.is_last_batch:
             loss, accuracy = self._means(self._epoch)
-            self.log_dict({"train/epoch_loss": loss, "train/epoch_accuracy": accuracy}, batch_size=1)
-        if (self.trainer.fit_loop.total_batch_idx + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            self.log_dict(
+                {"train/epoch_loss": loss, "train/epoch_accuracy": accuracy},
+                on_step=False,
+                on_epoch=True,
+                batch_size=1,
+            )
+        done = self.trainer.fit_loop.total_batch_idx + 1
+        at_the_end = self.trainer.is_last_batch and self.current_epoch + 1 == self.trainer.max_epochs
+        if done % self.trainer.log_every_n_steps and not at_the_end:  # type: ignore[attr-defined]
             return
         loss, accuracy = self._means(self._window)
         self._window.zero_()
@@ -101,8 +154,7 @@ class ClassifierModule(LightningModule):
         running = {"train/running_loss": loss, "train/running_accuracy": accuracy}
         for logger in self.loggers:
             logger.log_metrics(running, step=self.global_step)
-        epoch = self.current_epoch + (batch_idx + 1) / self.trainer.num_training_batches
-        self.history.append({"epoch": epoch, **self._where(), **running})
+        self.history.append({**self._where(), **running})
 
     def _over_all_processes(self, sums: Tensor) -> list[float]:
         return self.trainer.strategy.reduce(sums.clone(), reduce_op="sum").tolist()
@@ -113,7 +165,16 @@ class ClassifierModule(LightningModule):
         return loss / messages, correct / messages
 
     def _where(self) -> dict[str, float]:
-        return {"step": self.global_step, "examples": self.examples_seen}
+        batches = self.trainer.fit_loop.batch_idx + 1
+        epoch = self.current_epoch + batches / self.trainer.num_training_batches
+        return {"epoch": epoch, "step": self.global_step, "examples": self.examples_seen}
+
+    def begin(self) -> None:
+        """Keep what was measured before training."""
+        self.start = {"epoch": 0, "step": 0, **self.evaluation}
+        val = self.evaluation["val"]
+        where = {"epoch": 0.0, "step": 0, "examples": 0}
+        self.history.append({**where, "val/loss": val["loss"], "val/accuracy": val["accuracy"]})
 
     # evaluation
 
@@ -124,7 +185,7 @@ class ClassifierModule(LightningModule):
         self._predict(batch, SPLITS[dataloader_idx])
 
     def _predict(self, batch: Batch, split: str) -> None:
-        logits = self(batch.ids, batch.lengths)
+        logits = self(batch)
         results = (batch.indices.cpu(), logits.float().cpu(), batch.labels.cpu())
         self._outputs.setdefault(split, []).append(results)
 
@@ -134,8 +195,7 @@ class ClassifierModule(LightningModule):
         shown = ("val/loss", "val/accuracy")
         self.log_dict({name: drawn.pop(name) for name in shown}, prog_bar=True, batch_size=1)
         self.log_dict(drawn, batch_size=1)
-        row = {"epoch": self.current_epoch + 1.0, **self._where()}
-        self.history.append({**row, "val/loss": metrics["loss"], "val/accuracy": metrics["accuracy"]})
+        self.history.append({**self._where(), "val/loss": metrics["loss"], "val/accuracy": metrics["accuracy"]})
 
     def on_test_epoch_end(self) -> None:
         self.evaluation = {split: self._measure(split) for split in SPLITS}
@@ -160,12 +220,20 @@ class ClassifierModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classifier"] = self.spec
+        if not self.strict_loading:
+            trained = self._trained_names()
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in trained}
         checkpoint["progress"] = {
             "history": self.history,
             "start": self.start,
             "examples_seen": self.examples_seen,
+            "settings": self.settings,
             "window": self._over_all_processes(self._window),
         }
+
+    def _trained_names(self) -> set[str]:
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn != "fit":  # the best weights are evaluated within a run that has its own progress
@@ -175,4 +243,4 @@ class ClassifierModule(LightningModule):
         self.start = progress["start"]
         self.examples_seen = progress["examples_seen"]
         if self.global_rank == 0:
-            self._window = torch.tensor(progress["window"])
+            self._window = torch.tensor(progress["window"], device=self.device)

@@ -1,6 +1,7 @@
 """What a run leaves for people to read."""
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +23,18 @@ LONGEST_TABLE = 50  # rows of misclassified messages in TensorBoard
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Appears whole or not at all."""
+    """Appears whole or not at all; what is not a number, as in a run that diverged, is `null`."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(part, path)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_figures(
@@ -38,9 +47,9 @@ def write_figures(
     figure.savefig(run_dir / "confusion_matrix.png", dpi=150)
 
 
-def log_evaluation(loggers: Sequence[Logger], metrics: dict[str, Metrics], step: int) -> None:
-    """The scalars of all three splits."""
-    drawn = {name: value for split in SPLITS for name, value in scalars(metrics[split], split).items()}
+def log_evaluation(loggers: Sequence[Logger], metrics: dict[str, Metrics], splits: Sequence[str], step: int) -> None:
+    """The scalars of some splits."""
+    drawn = {name: value for split in splits for name, value in scalars(metrics[split], split).items()}
     for logger in loggers:
         logger.log_metrics(drawn, step=step)
 
@@ -67,6 +76,8 @@ def log_best(
     for logger in loggers:
         logger.log_metrics(final, step=best["step"])
         if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(hyperparameters)
+            logger.finalize("success")
             continue
         logger.log_hyperparams(hyperparameters, final, step=best["step"])
         board = logger.experiment
@@ -79,6 +90,7 @@ def log_best(
             board.add_figure(f"{split}/precision_recall", curve, best["step"], close=False)
             table = misclassified(logits, labels, texts[split], class_names)
             board.add_text(f"{split}/misclassified", _markdown(table), best["step"])
+        logger.finalize("success")
 
 
 def misclassified(logits: Tensor, labels: Tensor, messages: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
@@ -113,8 +125,8 @@ def _markdown(table: pd.DataFrame) -> str:
 
 def _cell(text: str) -> str:
     """A message is data: none of it may act as Markdown or HTML."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").replace("\n", " ")
-    return "".join("\\" + character if character in r"\`*_{}[]()#+-!~" else character for character in text)
+    text = " ".join(text.splitlines()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
+    return "".join("\\" + character if character in r"\`*_{}[]()#+-!" else character for character in text)
 
 
 def summary(stages: Stages, title: str, seconds: dict[str, float], run_dir: Path, note: str = "") -> str:
@@ -131,7 +143,9 @@ def summary(stages: Stages, title: str, seconds: dict[str, float], run_dir: Path
     rows.append("")
     rows.append(f"{seconds['training']:.1f} s of training, {seconds['run']:.1f} s in all")
     rows.append(f"everything is in {run_dir}")
-    rows.append(f"python scripts/predict.py --checkpoint {run_dir / 'checkpoints' / 'best.ckpt'} --text '…'")
+    checkpoint = run_dir / "checkpoints" / "best.ckpt"
+    if checkpoint.exists():
+        rows.append(f"python scripts/predict.py --checkpoint {checkpoint} --text '…'")
     if note:
         rows.append(note)
     return "\n".join(rows)

@@ -1,0 +1,221 @@
+"""The parts of a training, from a composed configuration."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import FSDPStrategy
+from omegaconf import DictConfig, OmegaConf
+
+from gpt_classifier.data.datamodule import MessageDataModule
+from gpt_classifier.data.tokenizer import load_encoding
+from gpt_classifier.device import best_device, has_native_bf16
+from gpt_classifier.errors import UserError, expect_number
+from gpt_classifier.model.classifier import GPTClassifier
+from gpt_classifier.model.freezing import hold_weights
+from gpt_classifier.model.pretrained import Base, content_hash, load_classifier, locate_weights
+from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
+from gpt_classifier.training.frozen_prefix import CacheOptions, FrozenPrefix, PrefixKey
+from gpt_classifier.training.module import ClassifierModule
+
+log = logging.getLogger(__name__)
+
+NUMBERS: dict[str, dict[str, Any]] = {
+    "seed": {"low": 0, "high": 2**32 - 1, "whole": True},
+    "trainer.max_epochs": {"low": 1, "whole": True},
+    "trainer.accumulate_grad_batches": {"low": 1, "whole": True},
+    "trainer.log_every_n_steps": {"low": 1, "whole": True},
+    "optimizer.lr": {"low": 0, "high": 1e3},
+    "optimizer.weight_decay": {"low": 0},
+    "model.dropout": {"low": 0, "high": 1},
+    "scheduler.warmup": {"low": 0, "high": 1},
+    "cache.max_gb": {"low": 0},
+    "cache.max_disk_gb": {"low": 0},
+}
+"""What must be a number, and from where to where; what is not in the configuration is not checked."""
+
+REFUSED = {
+    "trainer.limit_test_batches": "every report here covers whole splits. data.train_size trains on fewer messages",
+    "trainer.overfit_batches": "batches here are not made by Lightning. debug=overfit learns a few messages by heart",
+}
+"""Arguments of Lightning's Trainer that can't mean here what they say."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse values that would fail later, somewhere deep.
+
+    Raises:
+        UserError: at the first of them.
+    """
+    for option, bounds in NUMBERS.items():
+        value = OmegaConf.select(cfg, option)
+        if value is not None:
+            expect_number(option, value, **bounds)
+    for option, reason in REFUSED.items():
+        if OmegaConf.select(cfg, option) is not None:
+            raise UserError(f"{option} can't be set: {reason}.")
+    backbone = cfg.model.backbone
+    if backbone.n_embd % backbone.n_head:
+        raise UserError(
+            f"model.backbone.n_head: expected a divisor of n_embd, {backbone.n_embd}, but it is {backbone.n_head}."
+        )
+
+
+def build_trainer(cfg: DictConfig) -> Trainer:
+    """The Lightning trainer with its callbacks, loggers and resolved precision."""
+    parts = {
+        "callbacks": [instantiate(callback) for callback in cfg.callbacks.values()],
+        "logger": [_build_logger(name, logger) for name, logger in cfg.logger.items()],
+        "precision": resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
+        "plugins": [AtomicCheckpointIO()],
+    }
+    try:
+        trainer = instantiate(cfg.trainer, **parts)
+    except (InstantiationException, MisconfigurationException) as error:
+        cause = error.__cause__ or error
+        raise UserError(
+            f"trainer: Lightning refuses these settings: {str(cause).strip()} trainer=auto takes what this machine has."
+        ) from error
+    if trainer.world_size > 1:
+        _check_processes(cfg, trainer)
+    return trainer
+
+
+def _build_logger(name: str, config: DictConfig) -> Any:
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ImportError):
+            raise UserError(f'logger={name} needs the extra of that name: pip install -e ".[{name}]"') from error
+        raise
+
+
+def _check_processes(cfg: DictConfig, trainer: Trainer) -> None:
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    launches = environment is not None and not environment.creates_processes_externally
+    if launches and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(
+            f"trainer: {trainer.world_size} processes and -m do not go together: each process would repeat the "
+            f"whole sweep, because Lightning starts it with the same command line. Run one training after another "
+            f"from the shell (for s in 1 2 3; do python train.py trainer=ddp seed=$s; done), start the sweep under "
+            f"torchrun, or set trainer.devices=1."
+        )
+    if cfg.data.batch_size % trainer.world_size:
+        raise UserError(
+            f"data.batch_size: {cfg.data.batch_size} messages can't be shared evenly by {trainer.world_size} "
+            f"processes. Set data.batch_size to a multiple of {trainer.world_size}."
+        )
+
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+def resolve_precision(precision: str, accelerator: str) -> str:
+    """`auto` is `bf16-mixed` where the hardware multiplies bfloat16 natively, else `32-true`.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        accelerator: Lightning's name of one, or `auto`.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"trainer.precision: expected one of {', '.join(PRECISIONS)}, but it is {precision}.")
+    if precision != "auto":
+        return precision
+    device = {"gpu": "cuda", "auto": best_device()}.get(accelerator, accelerator)
+    return "bf16-mixed" if has_native_bf16(device) else "32-true"
+
+
+def load_data(cfg: DictConfig) -> MessageDataModule:
+    """The prepared splits, fetched first if need be."""
+    data: MessageDataModule = instantiate(cfg.data.module)
+    data.prepare_data()
+    encoding = load_encoding(cfg.model.tokenizer)
+    if encoding.n_vocab > cfg.model.backbone.vocab_size:
+        raise UserError(
+            f"model.tokenizer: {cfg.model.tokenizer} has {encoding.n_vocab} tokens, but the model has embeddings "
+            f"for {cfg.model.backbone.vocab_size}. Set model.tokenizer to the vocabulary that the model was "
+            f"trained with."
+        )
+    data.setup()
+    return data
+
+
+def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> ClassifierModule:
+    """The classifier with its frozen part switched off, and how it is trained."""
+    config = instantiate(cfg.model.backbone)
+    path = locate_weights(cfg.model.weights, cfg.model.hub)
+    model = load_classifier(config, path, instantiate(cfg.pooling), len(data.class_names))
+    instantiate(cfg.freeze)(model)
+    sharded = isinstance(trainer.strategy, FSDPStrategy)  # it wants one type in each block, and moves weights about
+    compute_type = torch.float32 if sharded else COMPUTE_TYPES.get(str(trainer.precision), torch.float32)
+    hold_weights(model, compute_type)
+    if cfg.model.compile:
+        model.compile_blocks()
+    base = None
+    if path is not None and not sharded and not all(p.requires_grad for p in model.parameters()):
+        sha256 = content_hash(path, Path(cfg.cache_dir).expanduser() / "weights.json")
+        base = Base(str(path), cfg.model.hub if cfg.model.weights == "pretrained" else None, sha256)
+    spec = {
+        "format": 1,
+        "backbone": asdict(config),
+        "pooling": model.pooling.name,
+        "tokenizer": cfg.model.tokenizer,
+        "class_names": data.class_names,
+        "max_length": data.max_length,
+        "pad_to": data.pad_to,
+        "truncate": data.truncate,
+        "note": data.report.note,
+        "base": asdict(base) if base else None,
+    }
+    prefix = None if sharded else build_prefix(cfg, data, model, compute_type, base)
+    scheduler = instantiate(cfg.scheduler) if cfg.get("scheduler") else None
+    # Lightning can't clip gradients between unscaling and stepping where the optimizer does both
+    unfused = {"fused": False} if trainer.precision == "16-mixed" and cfg.optimizer.get("fused") else {}
+    optimizer = instantiate(cfg.optimizer, **unfused)
+    return ClassifierModule(model, optimizer, scheduler, data.class_names, spec, cfg.seed, prefix)
+
+
+COMPUTE_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def build_prefix(
+    cfg: DictConfig, data: MessageDataModule, model: GPTClassifier, compute_type: torch.dtype, base: Base | None
+) -> FrozenPrefix | None:
+    """The cache of what can't change during this training, or `None`, said why, where there is none."""
+    options = CacheOptions(**cfg.cache)
+    depth = model.frozen_depth()
+    padded = model.pooling.reads_padding
+    reason = ""
+    if not options.enabled:
+        reason = "cache.enabled=false"
+    elif model.backbone.config.dropout and not model.backbone.wte.weight.requires_grad:
+        reason = "dropout acts in the frozen blocks too"
+    elif depth == 0:
+        reason = "every block is trained"
+    elif padded and data.pad_to == "batch":
+        reason = f"pooling={model.pooling.name} reads padding, and data.pad_to=batch changes it from batch to batch"
+    if not reason:
+        key = PrefixKey(
+            weights=base.sha256 if base else None,
+            backbone=asdict(model.backbone.config),
+            depth=depth,
+            dtype=str(compute_type).removeprefix("torch."),
+            pooling=model.pooling.name if depth == model.pooled_depth else None,
+            padded_length=int(data.pad_to) if padded else None,
+            pad_id=data.pad_id if padded else None,
+        )
+        prefix = FrozenPrefix(key, options)
+        size = prefix.size_gb(data.token_rows())
+        if size <= options.max_disk_gb:
+            return prefix
+        reason = f"it would take {size:.1f} GB, more than cache.max_disk_gb={options.max_disk_gb}"
+    log.info("prefix   not kept: %s", reason)
+    return None
