@@ -198,7 +198,9 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     for file in _weight_files(path):
         try:
             with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 - not a dict
+                names = list(tensors.keys())
+            for name in names:  # each with a mapping of its own, which goes when the tensor is converted
+                with safe_open(file, framework="pt") as tensors:
                     yield name, tensors.get_tensor(name)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
