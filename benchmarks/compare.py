@@ -176,10 +176,11 @@ def sweep(bench: Benchmark) -> dict[str, Any]:
 def scaling(bench: Benchmark, sizes: list[str], counts: list[int]) -> dict[str, Any]:
     """One epoch over distinct messages, cold cache: 70 % training, 10 % validation, 20 % test."""
     import pandas as pd
+    from messages import SHA256
 
     from gpt_classifier.data.sources import SmsSpam
 
-    frame = SmsSpam(bench.sms, "unused", [], "").load().frame
+    frame = SmsSpam(bench.sms, "unused", [], SHA256).load().frame
     rows = {}
     for count in counts:
         repeated = pd.concat([frame] * (count // len(frame) + 1)).head(count).reset_index(drop=True)

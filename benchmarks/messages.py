@@ -8,6 +8,7 @@ import torch
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import SmsSpam
 
+SHA256 = "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
 BATCH_SIZE = 8
 EPOCHS = 5
 PADDED = 120  # the longest training message of the chapter's split, in tokens
@@ -16,7 +17,7 @@ PADDED = 120  # the longest training message of the chapter's split, in tokens
 def chapters_split(sms_file: str) -> MessageDataModule:
     """The chapter's three sets of the real messages."""
     data = MessageDataModule(
-        SmsSpam(sms_file, "unused", [], "", "minimal"),
+        SmsSpam(sms_file, "unused", [], SHA256, "minimal"),
         tokenizer="gpt2",
         context_length=1024,
         deduplicate="none",
@@ -52,7 +53,7 @@ def random_weights(folder: Path, size: str = "gpt2") -> Path:
 
 def many_messages(sms_file: str, n: int) -> list[np.ndarray]:
     """`n` token rows: the real messages over and over, with their real lengths."""
-    frame = SmsSpam(sms_file, "unused", [], "").load().frame
+    frame = SmsSpam(sms_file, "unused", [], SHA256).load().frame
     from gpt_classifier.data.tokenizer import encode, load_encoding
 
     rows, _ = encode(frame["text"].tolist(), load_encoding("gpt2"), 1024, "head")

@@ -112,7 +112,7 @@ def predict(weights: str, sms_file: str, n: int, best: bool) -> dict:
     if best:
         rows.sort(key=lambda row: len(row["input_ids"]))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(model_of(weights), arguments(best, 1, folder), data_collator=collate)
+        trainer = Trainer(model_of(weights), arguments(best, 1, folder), data_collator=collate, eval_dataset=rows[:8])
         trainer.predict(rows[:8])
         began = time.perf_counter()
         trainer.predict(rows)
