@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from gpt_classifier.config import compose, readable_exit
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, expect_number
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -29,8 +29,13 @@ def main(arguments: list[str] | None = None) -> None:
         options = parse(arguments)
         if not options.prompt:
             raise UserError("--prompt: expected at least one character to continue, but it is empty.")
-        if options.temperature < 0 or options.max_new_tokens < 1 or (options.top_k is not None and options.top_k < 1):
-            raise UserError("Expected --temperature of at least 0, --max-new-tokens and --top-k of at least 1.")
+        expect_number("--temperature", options.temperature, 0, 1e3)
+        expect_number("--max-new-tokens", options.max_new_tokens, 1, whole=True)
+        expect_number("--seed", options.seed, 0, 2**32 - 1, whole=True)
+        if options.top_k is not None:
+            expect_number("--top-k", options.top_k, 1, whole=True)
+            if options.temperature == 0:
+                raise UserError("--top-k: only sampling can use it. Set --temperature above 0 too.")
         cfg = compose(CONF, [f"model={options.model}", *options.overrides])
         import torch
 
@@ -38,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
         from gpt_classifier.model.generate import generate, perplexity
 
         language_model = LanguageModel.from_config(cfg.model, options.seed)
-        ids = language_model.encode(options.prompt, room=0)
+        ids = language_model.encoding.encode_ordinary(options.prompt)
+        context = language_model.model.config.n_positions
         continuation = generate(
             language_model.model,
             [ids],
@@ -49,7 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
             generator=torch.Generator().manual_seed(options.seed),
         )[0]
         print(options.prompt + language_model.decode(continuation))
-        print(f"\nperplexity of the prompt: {perplexity(language_model.model, ids):.2f} ({len(ids)} tokens)")
+        read = ids[-context:]
+        cut = "" if len(read) == len(ids) else f", the last of {len(ids)}"
+        print(f"\nperplexity of the prompt: {perplexity(language_model.model, read):.2f} ({len(read)} tokens{cut})")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def texts_of(options: argparse.Namespace) -> list[str]:
     if options.file:
         try:
             content = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
-            lines = content.decode("utf-8-sig").splitlines()
+            lines = content.decode("utf-8-sig").replace("\r", "\n").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--file: expected a UTF-8 text file with a text a line, but: {error}.") from error
         texts += [line for line in lines if line.strip()]
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
                 by_class = dict(zip(predictor.class_names, probabilities, strict=True))
                 print(json.dumps({"label": label, "probabilities": by_class, "text": text}, ensure_ascii=False))
             else:
-                print(f"{label}\t{probabilities[best]:.4f}\t{text}")
+                print(f"{label}\t{probabilities[best]:.4f}\t{' '.join(text.split())}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from gpt_classifier.config import compose, readable_exit
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, expect_number
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -26,6 +26,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
+        expect_number("--seed", options.seed, 0, 2**32 - 1, whole=True)
+        expect_number("--show", options.show, 0, whole=True)
         cfg = compose(CONF, [f"model={options.model}", *options.overrides])
         from hydra.utils import instantiate
 

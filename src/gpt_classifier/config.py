@@ -45,6 +45,8 @@ def user_error_behind(error: BaseException) -> UserError | None:
     while link is not None and not isinstance(link, UserError):
         if isinstance(link, OmegaConfBaseException):
             return UserError(str(link))
+        if isinstance(link, OSError) and link.filename is not None:  # a full disk, a folder that can't be written
+            return UserError(f"{link.filename}: {link.strerror}. Set another place, or make this one fit.")
         if type(link).__name__ == "MisconfigurationException":  # Lightning's, seconds of imports away
             return UserError(f"trainer: Lightning refuses these settings: {first_line(link)}")
         if isinstance(link, InstantiationException) and isinstance(link.__cause__, TypeError | ValueError):
@@ -61,6 +63,8 @@ def readable_errors() -> Iterator[None]:
     """
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit("\nInterrupted.") from None
     except Exception as error:
         cause = user_error_behind(error)
         if HydraConfig.get().mode == RunMode.MULTIRUN:

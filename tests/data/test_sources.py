@@ -141,6 +141,22 @@ def test_unreadable_format_is_told(tmp_path: Path, name: str) -> None:
         Table(str(tmp_path / name), "text", "label").load()
 
 
+@pytest.mark.parametrize(
+    "content", ['label\ttext\na\t"Yes, she said\nb\tno\na\tit "is"\n', 'label\ttext\na\tfine\nb\t"no\n']
+)
+def test_stray_quotation_marks_are_told_instead_of_swallowing_rows(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "reviews.tsv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"quotation mark that does not quote a whole field.*data\.quoting=none"):
+        Table(str(path), "text", "label").load()
+    assert len(Table(str(path), "text", "label", quoting="none").load().frame) == content.count("\n") - 1
+
+
+def test_label_column_is_another_than_the_text_column() -> None:
+    with pytest.raises(UserError, match=r"data\.label_column: it is 'text', the column of texts"):
+        Table("reviews.csv", "text", "text")
+
+
 def test_missing_file_is_told() -> None:
     with pytest.raises(UserError, match=r"there is no file nowhere\.csv"):
         Table("nowhere.csv", "text", "label").load()

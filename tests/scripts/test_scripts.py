@@ -71,6 +71,11 @@ def test_generate_continues_the_prompt_and_tells_its_perplexity(capsys: pytest.C
         assert "28 tokens" in printed
 
 
+def test_generate_continues_the_end_of_a_prompt_longer_than_the_context(capsys: pytest.CaptureFixture) -> None:
+    script("generate").main(["--model", "gpt2-nano", "--prompt", "word " * 300, "--max-new-tokens", "2"])
+    assert "(1024 tokens, the last of 1500)" in capsys.readouterr().out
+
+
 def test_generate_takes_hydra_overrides_and_refuses_bad_ones() -> None:
     generate = script("generate").main
     generate(["--model", "gpt2-nano", "--prompt", "x", "model.backbone.n_layer=1"])
@@ -78,7 +83,10 @@ def test_generate_takes_hydra_overrides_and_refuses_bad_ones() -> None:
         (["--prompt", ""], "--prompt: expected at least one character"),
         (["--prompt", "x", "--model", "gpt3"], "model/gpt3"),
         (["--prompt", "x", "--model", "gpt2-nano", "model.weights=none.pth"], "none.pth does not exist"),
-        (["--prompt", "x", "--top-k", "0"], "at least 1"),
+        (["--prompt", "x", "--top-k", "0"], "--top-k: expected a whole number of at least 1"),
+        (["--prompt", "x", "--top-k", "3"], "only sampling can use it"),
+        (["--prompt", "x", "--temperature", "nan"], "--temperature: expected a number"),
+        (["--prompt", "x", "--model", "gpt2-nano", "model.backbone.vocab_size=9"], "has 257 tokens, but the model"),
     ):
         with pytest.raises(SystemExit, match=expected):
             generate(arguments)

@@ -1,4 +1,4 @@
-"""A callback that ends the process as a power cut would."""
+"""Callbacks that end a training before its time."""
 
 import os
 import signal
@@ -8,9 +8,19 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Kill(Callback):
+    """Ends the process as a power cut would."""
+
     def __init__(self, epoch: int, batch: int) -> None:
         self.when = (epoch, batch)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if (trainer.current_epoch, batch_idx) == self.when:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Interrupt(Kill):
+    """Presses Ctrl-C."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.when:
+            raise KeyboardInterrupt

@@ -243,6 +243,21 @@ def test_debug_settings_do_what_they_are_for(train: Callable[..., Run], name: st
         assert "run_training_batch" in next(run.folder.glob("*profile*.txt")).read_text()
 
 
+def test_epoch_without_validation_shows_none(train: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
+    train("+trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3")
+    epochs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    assert ["validation" in line for line in epochs] == [False, True, False]
+
+
+def test_interrupted_run_says_how_to_go_on(train: Callable[..., Run], capfd: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        train("+callbacks.stop={_target_: kill.Interrupt, epoch: 1, batch: 2}")
+    assert exit_.value.code == 1
+    printed = capfd.readouterr()
+    assert "last.ckpt goes on from the last whole epoch" in printed.out
+    assert "Traceback" not in printed.err
+
+
 def test_early_stopping_ends_a_run_that_gets_no_better(train: Callable[..., Run]) -> None:
     run = train(
         "callbacks=early_stopping",
@@ -266,7 +281,7 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
     [
         (["trainer.precision=64"], "trainer.precision: expected one of"),
         (["trainer=gpu"], "trainer: Lightning refuses these settings"),
-        (["optimizer.lr=fast"], "optimizer.lr: expected a number from 0"),
+        (["optimizer.lr=fast"], "optimizer.lr: expected a number of at least 0, but it is fast"),
         (["data.batch_size=0"], "data.batch_size: expected a whole number"),
         (["data.batch_size=65"], "data.batch_size: 65 is more than the 64 training messages"),
         (["data.pad_to=wide"], "data.pad_to: expected batch, train, context or a number"),
@@ -285,6 +300,11 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
         (["trainer.max_epochs=abc"], "trainer.max_epochs: expected a whole number of at least 1"),
         (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches: expected a whole number"),
         (["optimizer.weight_decay=-1"], "optimizer.weight_decay: expected a number of at least 0"),
+        (["optimizer.betas=[1,2]"], "optimizer: Invalid beta parameter"),
+        (["trainer.max_epochs=null"], "trainer.max_epochs: expected a whole number of at least 1, but it is None"),
+        (["model.weights=null"], "model.weights: expected pretrained, random or a path, but it is None"),
+        (["scheduler.warmup=2"], "scheduler.warmup: expected a number from 0 to 1"),
+        (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val: expected a number of at least 0"),
         (["model.dropout=2"], "model.dropout: expected a number from 0 to 1"),
         (["model.backbone.n_head=5"], "model.backbone.n_head: expected a divisor of n_embd"),
         (["+trainer.limit_test_batches=1"], "trainer.limit_test_batches can't be set"),
@@ -331,6 +351,8 @@ def test_resuming_with_something_else_is_refused(train: Callable[..., Run], capf
         ("last.ckpt", "pooling=mean"): "was trained with pooling last_token, but this run has mean",
         ("last.ckpt", "freeze=none"): "was trained with freeze last_block 1, but this run has none",
         ("last.ckpt", "data.split_seed=1"): "was trained with messages and their split",
+        ("last.ckpt", "optimizer.lr=1e-5"): "lr=0.001",
+        ("last.ckpt", "scheduler=none"): "was trained with scheduler",
         ("last.ckpt", "seed=1"): "was trained with seed 123, but this run has 1",
         (str(within),): "was written in the middle of an epoch",
     }

@@ -158,6 +158,10 @@ class Table:
         if path is None:
             raise UserError("data.path: data=csv needs a file of texts and labels. Set data.path=FILE.")
         _check_quoting(quoting)
+        if text_column == label_column:
+            raise UserError(
+                f"data.label_column: it is {label_column!r}, the column of texts. Set it to that of labels."
+            )
         self.paths = {None: path, "val": val_path, "test": test_path}
         self.columns = {"text": text_column, "label": label_column}
         self.separator = separator
@@ -203,6 +207,8 @@ class Table:
         match path.suffix.lower():
             case ".csv" | ".tsv" | ".txt" as ending:
                 separator = self.separator or ("," if ending == ".csv" else "\t")
+                if self.quoting == "minimal":
+                    _refuse_stray_quotes(path, separator, self.encoding, option)
                 return _parse(path, path, separator, self.quoting, option=option, encoding=self.encoding)
             case ".jsonl" | ".ndjson":
                 try:
@@ -224,6 +230,25 @@ class Table:
 def _check_quoting(quoting: str) -> None:
     if quoting not in QUOTING:
         raise UserError(f"data.quoting: expected none or minimal, but it is {quoting}.")
+
+
+def _refuse_stray_quotes(path: Path, separator: str, encoding: str, option: str) -> None:
+    """A quotation mark that begins a text but does not quote it would swallow the rows up to the next one."""
+    csv.field_size_limit(2**31 - 1)
+    try:
+        with path.open(encoding=_with_mark(encoding), newline="") as file:
+            rows = csv.reader(file, delimiter=separator, strict=True)
+            for _ in rows:
+                pass
+    except (UnicodeError, LookupError):
+        return  # told when the table is read
+    except csv.Error as error:
+        raise UserError(
+            f"{option}: {path} has a quotation mark that does not quote a whole field, before line {rows.line_num} "
+            f"({error}). Set data.quoting=none if its quotation marks are text, or mend the file."
+        ) from error
+    except TypeError as error:
+        raise UserError(f"data.separator: expected one character, but it is {separator!r}.") from error
 
 
 def _read_parquet(path: Path, option: str) -> pd.DataFrame:

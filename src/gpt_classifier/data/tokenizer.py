@@ -44,6 +44,20 @@ def load_encoding(name: str) -> tiktoken.Encoding:
         ) from error
 
 
+def expect_vocabulary(name: str, vocab_size: int) -> None:
+    """Refuse a vocabulary with more tokens than a model has embeddings for.
+
+    Raises:
+        UserError: as above, or as `load_encoding`.
+    """
+    n_vocab = load_encoding(name).n_vocab
+    if n_vocab > vocab_size:
+        raise UserError(
+            f"model.tokenizer: {name} has {n_vocab} tokens, but the model has embeddings for {vocab_size}. "
+            f"Set model.tokenizer to the vocabulary that the model was trained with."
+        )
+
+
 def encode(
     texts: Sequence[str], encoding: tiktoken.Encoding, max_length: int, truncate: Truncate
 ) -> tuple[list[np.ndarray], int]:

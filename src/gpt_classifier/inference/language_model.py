@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from gpt_classifier.data.tokenizer import load_encoding
+from gpt_classifier.data.tokenizer import expect_vocabulary, load_encoding
 from gpt_classifier.device import best_device
 from gpt_classifier.errors import UserError
 from gpt_classifier.model.generate import generate, log_probability
@@ -33,6 +33,7 @@ class LanguageModel:
     @classmethod
     def from_config(cls, model: DictConfig, seed: int) -> "LanguageModel":
         """What the `model` group of a composed configuration describes; `seed` draws random weights."""
+        expect_vocabulary(model.tokenizer, model.backbone.vocab_size)
         torch.manual_seed(seed)
         backbone, _ = load_backbone(instantiate(model.backbone), locate_weights(model.weights, model.hub))
         return cls(backbone.requires_grad_(False).eval().to(best_device()), load_encoding(model.tokenizer))

@@ -13,7 +13,7 @@ from gpt_classifier.data.tokenizer import encode, load_encoding
 from gpt_classifier.device import has_native_bf16
 from gpt_classifier.errors import UserError
 from gpt_classifier.model.classifier import GPTClassifier
-from gpt_classifier.model.freezing import hold_weights
+from gpt_classifier.model.freezing import hold_frozen
 from gpt_classifier.model.gpt import GPT, GPTConfig
 from gpt_classifier.model.pooling import POOLINGS
 from gpt_classifier.model.pretrained import Base, content_hash, load_backbone, locate_weights
@@ -31,7 +31,7 @@ class Predictor:
     def __init__(self, model: GPTClassifier, spec: dict[str, Any], precision: str = "auto") -> None:
         self.model = model
         self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device))
-        hold_weights(model, torch.bfloat16 if self.reduced else torch.float32)
+        hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)
         self.spec = spec
         self.class_names: list[str] = spec["class_names"]
         self.note: str = spec["note"]

@@ -43,19 +43,20 @@ def train_everything(model: GPTClassifier) -> None:
     model.requires_grad_(True)
 
 
-def hold_weights(model: GPTClassifier, compute_type: torch.dtype) -> None:
-    """Keep each weight in the type and the memory that suit what happens to it.
+def hold_trained(model: GPTClassifier) -> None:
+    """Give what is trained memory of its own, in float32, apart from the file that it may have been mapped from."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
-    Frozen matrices of the blocks are converted to the compute type once, instead of at every pass; what is trained
-    gets float32 memory of its own, apart from the file that it may have been mapped from.
+
+def hold_frozen(model: GPTClassifier, compute_type: torch.dtype) -> None:
+    """Convert the frozen matrices of the blocks to the compute type once, instead of at every pass.
 
     Args:
         model: the classifier, frozen as it is going to be.
         compute_type: of matrix products, such as bfloat16 under `bf16-mixed`.
     """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     for linear in model.backbone.h.modules():
         if isinstance(linear, nn.Linear):
             for parameter in linear.parameters():

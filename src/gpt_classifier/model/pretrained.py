@@ -98,7 +98,7 @@ def load_classifier(config: GPTConfig, path: Path | None, pooling: Pooling, num_
 def load_backbone(config: GPTConfig, path: Path | None) -> tuple[GPT, StateDict]:
     """A GPT with weights in float32, as far as possible mapped from the file and not yet read.
 
-    Such weights are not for training in place: `gpt_classifier.model.freezing.hold_weights` gives those that are
+    Such weights are not for training in place: `gpt_classifier.model.freezing.hold_trained` gives those that are
     trained memory of their own.
 
     Args:

@@ -16,11 +16,11 @@ from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
-from gpt_classifier.data.tokenizer import load_encoding
+from gpt_classifier.data.tokenizer import expect_vocabulary
 from gpt_classifier.device import best_device, has_native_bf16
-from gpt_classifier.errors import UserError, expect_number
+from gpt_classifier.errors import UserError, expect_number, first_line
 from gpt_classifier.model.classifier import GPTClassifier
-from gpt_classifier.model.freezing import hold_weights
+from gpt_classifier.model.freezing import hold_frozen, hold_trained
 from gpt_classifier.model.pretrained import Base, content_hash, load_classifier, locate_weights
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.frozen_prefix import CacheOptions, FrozenPrefix, PrefixKey
@@ -33,10 +33,12 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "trainer.max_epochs": {"low": 1, "whole": True},
     "trainer.accumulate_grad_batches": {"low": 1, "whole": True},
     "trainer.log_every_n_steps": {"low": 1, "whole": True},
-    "optimizer.lr": {"low": 0, "high": 1e3},
+    "trainer.gradient_clip_val": {"low": 0, "optional": True},
+    "optimizer.lr": {"low": 0},
     "optimizer.weight_decay": {"low": 0},
     "model.dropout": {"low": 0, "high": 1},
     "scheduler.warmup": {"low": 0, "high": 1},
+    "scheduler.final": {"low": 0},
     "cache.max_gb": {"low": 0},
     "cache.max_disk_gb": {"low": 0},
 }
@@ -56,12 +58,14 @@ def check(cfg: DictConfig) -> None:
         UserError: at the first of them.
     """
     for option, bounds in NUMBERS.items():
-        value = OmegaConf.select(cfg, option)
-        if value is not None:
-            expect_number(option, value, **bounds)
+        value = OmegaConf.select(cfg, option, default="absent")
+        if value != "absent" and not (value is None and bounds.get("optional")):
+            expect_number(option, value, **{name: bound for name, bound in bounds.items() if name != "optional"})
     for option, reason in REFUSED.items():
         if OmegaConf.select(cfg, option) is not None:
             raise UserError(f"{option} can't be set: {reason}.")
+    if not isinstance(cfg.model.weights, str):
+        raise UserError(f"model.weights: expected pretrained, random or a path, but it is {cfg.model.weights}.")
     backbone = cfg.model.backbone
     if backbone.n_embd % backbone.n_head:
         raise UserError(
@@ -72,8 +76,8 @@ def check(cfg: DictConfig) -> None:
 def build_trainer(cfg: DictConfig) -> Trainer:
     """The Lightning trainer with its callbacks, loggers and resolved precision."""
     parts = {
-        "callbacks": [instantiate(callback) for callback in cfg.callbacks.values()],
-        "logger": [_build_logger(name, logger) for name, logger in cfg.logger.items()],
+        "callbacks": [instantiate(callback) for callback in (cfg.callbacks or {}).values()],
+        "logger": [_build_logger(name, logger) for name, logger in (cfg.logger or {}).items()],
         "precision": resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         "plugins": [AtomicCheckpointIO()],
     }
@@ -137,13 +141,7 @@ def load_data(cfg: DictConfig) -> MessageDataModule:
     """The prepared splits, fetched first if need be."""
     data: MessageDataModule = instantiate(cfg.data.module)
     data.prepare_data()
-    encoding = load_encoding(cfg.model.tokenizer)
-    if encoding.n_vocab > cfg.model.backbone.vocab_size:
-        raise UserError(
-            f"model.tokenizer: {cfg.model.tokenizer} has {encoding.n_vocab} tokens, but the model has embeddings "
-            f"for {cfg.model.backbone.vocab_size}. Set model.tokenizer to the vocabulary that the model was "
-            f"trained with."
-        )
+    expect_vocabulary(cfg.model.tokenizer, cfg.model.backbone.vocab_size)
     data.setup()
     return data
 
@@ -156,7 +154,7 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
     instantiate(cfg.freeze)(model)
     sharded = isinstance(trainer.strategy, FSDPStrategy)  # it wants one type in each block, and moves weights about
     compute_type = torch.float32 if sharded else COMPUTE_TYPES.get(str(trainer.precision), torch.float32)
-    hold_weights(model, compute_type)
+    hold_trained(model)
     if cfg.model.compile:
         model.compile_blocks()
     base = None
@@ -176,10 +174,16 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
         "base": asdict(base) if base else None,
     }
     prefix = None if sharded else build_prefix(cfg, data, model, compute_type, base)
+    if prefix is None:  # a prefix converts its weights itself, and only if it has to compute
+        hold_frozen(model, compute_type)
     scheduler = instantiate(cfg.scheduler) if cfg.get("scheduler") else None
     # Lightning can't clip gradients between unscaling and stepping where the optimizer does both
     unfused = {"fused": False} if trainer.precision == "16-mixed" and cfg.optimizer.get("fused") else {}
     optimizer = instantiate(cfg.optimizer, **unfused)
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer: {first_line(error)} Set the keys of optimizer to values that it takes.") from error
     return ClassifierModule(model, optimizer, scheduler, data.class_names, spec, cfg.seed, prefix)
 
 

@@ -61,6 +61,17 @@ class Progress(TQDMProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5 if sys.stderr.isatty() else 0)
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self._validated = True
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            last = next((c.last_model_path or c.best_model_path for c in trainer.checkpoint_callbacks), "")  # type: ignore[attr-defined]
+            how = f"ckpt_path={last} goes on from the last whole epoch" if last else "no epoch was finished"
+            log.info("interrupted in epoch %d; %s", trainer.current_epoch + 1, how)
 
     def init_train_tqdm(self) -> Tqdm:
         return _vanishing(super().init_train_tqdm())
@@ -80,7 +91,9 @@ class Progress(TQDMProgressBar):
         if not trainer.is_global_zero:
             return
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
-        for name, prefix in (("training", "train/epoch_"), ("validation", "val/")):
+        measured = [("training", "train/epoch_")] + [("validation", "val/")] * self._validated
+        self._validated = False
+        for name, prefix in measured:
             loss, accuracy = (trainer.callback_metrics.get(prefix + what) for what in ("loss", "accuracy"))
             if loss is not None and accuracy is not None:
                 parts.append(f"{name} loss {float(loss):.3f}, accuracy {float(accuracy):.2%}")

@@ -15,5 +15,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        torch.save(checkpoint, part)
-        os.replace(part, path)
+        try:
+            torch.save(checkpoint, part)
+            os.replace(part, path)
+        except BaseException:  # an interruption too leaves nothing behind
+            part.unlink(missing_ok=True)
+            raise

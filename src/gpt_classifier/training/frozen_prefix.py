@@ -28,12 +28,13 @@ from tqdm import tqdm
 
 from gpt_classifier.data.batching import pad
 from gpt_classifier.model.classifier import GPTClassifier
+from gpt_classifier.model.freezing import hold_frozen
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # of shards and keys: a change makes older ones foreign
-SHARD_BYTES = 256 * 2**20
-BATCH_TOKENS = 4096  # of one pass, as many as keep matrix products at full speed
+SHARD_BYTES = 32 * 2**20  # written at once, through a copy
+BATCH_TOKENS = 2048  # of one pass, as many as keep matrix products at full speed
 
 GB = 10**9
 
@@ -178,8 +179,9 @@ class FrozenPrefix:
         self._compute(missing[rank::world_size], model, pad_id, in_memory)
         if world_size > 1:
             barrier()
-            self._take_shards(distinct, in_memory)
-            self._compute(self._missing(distinct), model, pad_id, in_memory)
+            if missing:
+                self._take_shards(distinct, in_memory)
+                self._compute(self._missing(distinct), model, pad_id, in_memory)
         log.info(
             "prefix   %d distinct messages through %s: %d from %s, %d computed, %.1f s",
             len(distinct),
@@ -224,6 +226,7 @@ class FrozenPrefix:
     def _compute(self, rows: list[np.ndarray], model: GPTClassifier, pad_id: int, in_memory: bool) -> None:
         if not rows:
             return
+        hold_frozen(model, _dtype(self.key))
         total = sum(len(row) for row in rows)
         with tqdm(
             total=total, unit=" tokens", desc="Frozen blocks", leave=False, disable=not sys.stderr.isatty()

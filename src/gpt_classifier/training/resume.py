@@ -21,14 +21,18 @@ def settings_to_keep(cfg: DictConfig, data: MessageDataModule) -> dict[str, Any]
     choices = HydraConfig.get().runtime.choices
     return {
         "freeze": f"{choices['freeze']} {cfg.freeze.get('n', '')}".strip(),
-        "optimizer": choices["optimizer"],
-        "scheduler": choices["scheduler"],
+        "optimizer": _plain(cfg.optimizer),
+        "scheduler": _plain(cfg.get("scheduler")),
         "seed": cfg.seed,
         "data.batch_size": data.batch_size,
         "data.bucket_batches": data.bucket_batches,
         "trainer.accumulate_grad_batches": cfg.trainer.accumulate_grad_batches,
         "messages and their split": messages[:12],
     }
+
+
+def _plain(config: DictConfig | None) -> str:
+    return " ".join(f"{key}={value}" for key, value in (config or {}).items() if not key.startswith("_p"))
 
 
 def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
