@@ -32,7 +32,8 @@ def settings_to_keep(cfg: DictConfig, data: MessageDataModule) -> dict[str, Any]
 
 
 def _plain(config: DictConfig | None) -> str:
-    return " ".join(f"{key}={value}" for key, value in (config or {}).items() if not key.startswith("_p"))
+    """A group as one line, to compare and to show."""
+    return " ".join(f"{key}={value}" for key, value in (config or {}).items() if key != "_partial_")
 
 
 def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
