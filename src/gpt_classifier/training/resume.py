@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.errors import UserError
@@ -33,7 +33,8 @@ def settings_to_keep(cfg: DictConfig, data: MessageDataModule) -> dict[str, Any]
 
 def _plain(config: DictConfig | None) -> str:
     """A group as one line, to compare and to show."""
-    return " ".join(f"{key}={value}" for key, value in (config or {}).items() if key != "_partial_")
+    values: Any = OmegaConf.to_container(config, resolve=True) if config else {}
+    return " ".join(f"{key}={value}" for key, value in values.items() if key != "_partial_")
 
 
 def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
