@@ -10,7 +10,6 @@ from gpt_classifier.data.sources import SmsSpam
 
 SHA256 = "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
 BATCH_SIZE = 8
-EPOCHS = 5
 PADDED = 120  # the longest training message of the chapter's split, in tokens
 
 

@@ -85,6 +85,12 @@ class PrefixKey:
     pad_id: int | None
     format: int = FORMAT
 
+    def positions(self, tokens: int) -> int:
+        """How many activations a message of so many tokens has."""
+        if self.pooling is not None:
+            return 1
+        return self.padded_length or tokens
+
     @property
     def name(self) -> str:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:32]
@@ -131,16 +137,10 @@ class FrozenPrefix:
     def folder(self) -> Path:
         return self.options.folder / self.key.name
 
-    def positions_of(self, row: np.ndarray) -> int:
-        """How many activations a message has."""
-        if self.key.pooling is not None:
-            return 1
-        return self.key.padded_length or len(row)
-
     def size_gb(self, splits: dict[str, list[np.ndarray]]) -> float:
         """Size of the activations of all distinct messages."""
         distinct = {row.tobytes(): row for rows in splits.values() for row in rows}
-        positions = sum(self.positions_of(row) for row in distinct.values())
+        positions = sum(self.key.positions(len(row)) for row in distinct.values())
         return positions * self.key.backbone["n_embd"] * _dtype(self.key).itemsize / GB
 
     def fill(
@@ -169,9 +169,10 @@ class FrozenPrefix:
         if self.key.weights is None:
             self.key = replace(self.key, weights=weights_hash(model))
         distinct = {row.tobytes(): row for rows in splits.values() for row in rows}
-        in_memory = self.size_gb(splits) <= self.options.max_gb
+        size = self.size_gb(splits)
+        in_memory = size <= self.options.max_gb
         self._rows = {name: [row.tobytes() for row in rows] for name, rows in splits.items()}
-        self._make_room(self.size_gb(splits))
+        self._make_room(size)
         self._take_shards(distinct, in_memory)
         missing = self._missing(distinct)
         found = len(distinct) - len(missing)
@@ -245,16 +246,17 @@ class FrozenPrefix:
         group: list[np.ndarray] = []
         size = 0
         for row in rows:
-            if group and size + self.positions_of(row) * width > SHARD_BYTES:
+            row_size = self.key.positions(len(row)) * width
+            if group and size + row_size > SHARD_BYTES:
                 yield group
                 group, size = [], 0
             group.append(row)
-            size += self.positions_of(row) * width
+            size += row_size
         yield group
 
     @torch.no_grad()
     def _compute_shard(self, rows: list[np.ndarray], model: GPTClassifier, pad_id: int, bar: tqdm) -> Shard:
-        ends = np.cumsum([self.positions_of(row) for row in rows]).tolist()
+        ends = np.cumsum([self.key.positions(len(row)) for row in rows]).tolist()
         starts = [0, *ends[:-1]]
         slices = {row.tobytes(): slice(a, b) for row, a, b in zip(rows, starts, ends, strict=True)}
         activations = torch.empty(ends[-1], self.key.backbone["n_embd"], dtype=_dtype(self.key))
@@ -352,9 +354,7 @@ def read_shard(path: Path, key: PrefixKey) -> Shard:
     if _checksum(list(tensors.values())) != metadata["crc32"]:
         raise ValueError("its checksum does not fit")
     rows = tensors["ids"].split(tensors["lengths"].tolist())
-    counts = [len(row) for row in rows]
-    if key.pooling is not None or key.padded_length is not None:
-        counts = [1 if key.pooling is not None else key.padded_length or 0] * len(rows)
+    counts = [key.positions(len(row)) for row in rows]
     ends = np.cumsum(counts).tolist()
     slices = {row.numpy().tobytes(): slice(b - n, b) for row, b, n in zip(rows, ends, counts, strict=True)}
     return Shard(tensors["activations"], slices)
