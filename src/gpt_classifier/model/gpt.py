@@ -57,15 +57,25 @@ class Attention(nn.Module):
         return self._merge(y)
 
     def _at(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Keys and values everywhere, one query a row: `(B, 1, D)`."""
-        D = x.shape[2]
-        weight, bias = self.c_attn.weight, self.c_attn.bias
-        q = self._heads(F.linear(take(x, positions), weight[:D], bias[:D]))  # (B, H, 1, D/H)
-        k, v = (self._heads(part) for part in F.linear(x, weight[D:], bias[D:]).chunk(2, dim=2))
-        # is_causal would take the single query for position 0
-        seen = torch.arange(x.shape[1], device=x.device) <= positions[:, None]  # (B, T)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None], dropout_p=self._drop)
-        return self._merge(y)
+        """One query a row, `(B, 1, D)`, without keys and values.
+
+        As `q · (W_k x) = (W_k^T q) · x` and `sum a (W_v x) = W_v (sum a x)`, each head's share of W_k and W_v is
+        applied once a row instead of once a token. The key's bias adds the same to all scores, which softmax undoes.
+        """
+        T, D = x.shape[1:]
+        w_q, w_k, w_v = self.c_attn.weight.view(3, self.n_head, D // self.n_head, D).unbind()
+        b_q, _, b_v = self.c_attn.bias.view(3, self.n_head, D // self.n_head, 1).unbind()
+        # weights on the left: their gradients come out in their own layout
+        q = w_q @ take(x, positions)[:, 0].t() + b_q  # (H, D/H, B)
+        folded = (q.transpose(1, 2) @ w_k).transpose(0, 1)  # (B, H, D)
+        seen = torch.arange(T, device=x.device) <= positions[:, None]  # (B, T)
+        with torch.autocast(x.device.type, enabled=False):  # next to no work, and a shape of its own for every T
+            scores = folded.to(x.dtype) @ x.transpose(1, 2) * (D // self.n_head) ** -0.5  # (B, H, T)
+            scores = scores.masked_fill(~seen[:, None], -torch.inf)
+            weights = F.dropout(scores.softmax(dim=-1), self._drop)
+            mixed = weights @ x  # (B, H, D)
+        y = w_v @ mixed.permute(1, 2, 0) + b_v * weights.sum(dim=-1).t()[:, None]  # (H, D/H, B)
+        return self.c_proj(y.flatten(0, 1).t())[:, None]
 
     @property
     def _drop(self) -> float:

@@ -32,7 +32,7 @@ from gpt_classifier.model.freezing import hold_frozen
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of shards and keys: a change makes older ones foreign
+FORMAT = 2  # of shards and keys: a change makes older ones foreign
 SHARD_BYTES = 32 * 2**20  # written at once, through a copy
 BATCH_TOKENS = 2048  # of one pass, as many as keep matrix products at full speed
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
+from gpt_classifier.device import reuse_freed_memory
 from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.callbacks import BestCheckpoint
@@ -140,6 +141,7 @@ def fit_and_evaluate(
         trainer.test(module, data, verbose=False)
         module.begin()
         report.log_evaluation(trainer.loggers, module.evaluation, SPLITS, step=0)
+    reuse_freed_memory()
     began = time.perf_counter()
     trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     seconds = time.perf_counter() - began
