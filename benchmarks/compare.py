@@ -8,7 +8,6 @@ its memory the largest resident set. TIKTOKEN_CACHE_DIR says where GPT-2's vocab
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -36,22 +35,27 @@ class Measured:
         return json.loads(self.printed.strip().splitlines()[-1])
 
 
-def measure(*arguments: str, **environment: str) -> Measured:
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-    )
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(arguments)} failed:\n{printed}")
-    return Measured(time.perf_counter() - began, usage.ru_maxrss * 1024 / 1e9, printed)
+LAUNCHER = """import os, subprocess, sys
+process = subprocess.Popen(sys.argv[2:], stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+open(sys.argv[1], "w").write(str(usage.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))"""
+"""A process counts the memory of the one that starts it as its own, so a small one must."""
+
+
+def measure(*arguments: str) -> Measured:
+    with tempfile.NamedTemporaryFile("r") as peak:
+        began = time.perf_counter()
+        process = subprocess.run(
+            [sys.executable, "-S", "-c", LAUNCHER, peak.name, sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(arguments)} failed:\n{process.stdout}")
+        return Measured(seconds, int(peak.read()) * 1024 / 1e9, process.stdout)
 
 
 class Benchmark:

@@ -96,6 +96,7 @@ SMALL = [
     "trainer.max_epochs=2",
     "trainer.precision=32-true",
     "data.train_size=64",
+    "model.weights=random",
     "model.backbone.n_layer=2",
     "model.backbone.n_embd=48",
 ]

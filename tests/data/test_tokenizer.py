@@ -1,5 +1,7 @@
 """Text to token ids."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ def test_bundled_vocabulary_round_trips_any_text(text: str) -> None:
 
 def test_end_of_text_is_the_last_id_and_pads(gpt2_vocabulary: None) -> None:
     assert load_encoding("gpt2").eot_token == 50256 == load_encoding("gpt2").max_token_value
-    assert load_encoding("gpt2-nano").eot_token == 256 == load_encoding("gpt2-nano").max_token_value
+    assert load_encoding("gpt2-nano").eot_token == 8191 == load_encoding("gpt2-nano").max_token_value
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gpt2-nano"])
@@ -28,5 +30,15 @@ def test_text_that_looks_like_a_special_token_is_ordinary(name: str, gpt2_vocabu
 
 
 def test_unknown_vocabulary_is_told() -> None:
-    with pytest.raises(UserError, match=r"model\.tokenizer: expected gpt2 or gpt2-nano, but it is cl100k"):
+    with pytest.raises(UserError, match=r"model\.tokenizer: expected gpt2, gpt2-nano or the path of a rank file, but there is no file cl100k"):
         load_encoding("cl100k")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("AA==\n", "is not a rank file"), ("AA== x\n", "is not a rank file"), ("AA== 0\n", "lacks some ranks or some of")],
+)
+def test_damaged_rank_file_is_told(tmp_path: Path, content: str, expected: str) -> None:
+    (tmp_path / "v.tiktoken").write_text(content)
+    with pytest.raises(UserError, match=expected):
+        load_encoding(str(tmp_path / "v.tiktoken"))

@@ -11,7 +11,7 @@ from gpt_classifier.model.gpt import GPT, GPTConfig
 
 @pytest.fixture
 def language_model() -> LanguageModel:
-    model = GPT(GPTConfig(vocab_size=257, n_positions=128, n_embd=24, n_layer=2, n_head=4)).initialise()
+    model = GPT(GPTConfig(vocab_size=8192, n_positions=128, n_embd=24, n_layer=2, n_head=4)).initialise()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return LanguageModel(model.eval(), load_encoding("gpt2-nano"))

@@ -315,7 +315,7 @@ def test_sweep_over_everything_but_the_messages_pays_once(
 def test_checkpoint_on_a_file_of_weights_holds_what_was_trained_and_finds_the_rest(
     train: Callable[..., Run], tmp_path: Path
 ) -> None:
-    config = GPTConfig(vocab_size=257, n_embd=48, n_layer=2, n_head=6)
+    config = GPTConfig(vocab_size=8192, n_embd=48, n_layer=2, n_head=6)
     weights = save_as_released(GPT(config).initialise(), tmp_path / "weights")
     run = train(f"model.weights={weights}", "trainer.max_epochs=1")
     best = run.folder / "checkpoints" / "best.ckpt"
@@ -345,7 +345,7 @@ def test_checkpoint_on_a_file_of_weights_holds_what_was_trained_and_finds_the_re
 def test_resuming_on_other_weights_is_refused(
     train: Callable[..., Run], tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    config = GPTConfig(vocab_size=257, n_embd=48, n_layer=2, n_head=6)
+    config = GPTConfig(vocab_size=8192, n_embd=48, n_layer=2, n_head=6)
     first, second = (save_as_released(GPT(config).initialise(), tmp_path / name) for name in ("one", "two"))
     run = train(f"model.weights={first}", "trainer.max_epochs=1")
     last = run.folder / "checkpoints" / "last.ckpt"

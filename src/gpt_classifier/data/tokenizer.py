@@ -1,7 +1,9 @@
 """A tiktoken encoding by name, and texts as token ids."""
 
+import base64
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,6 +13,8 @@ from gpt_classifier.errors import UserError
 
 Truncate = Literal["head", "tail"]
 
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
 GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 
@@ -19,21 +23,17 @@ def load_encoding(name: str) -> tiktoken.Encoding:
     """The vocabulary of a model.
 
     Args:
-        name: `gpt2`, which tiktoken downloads once, or `gpt2-nano`, which needs no network: the 256 byte values.
-            In both `<|endoftext|>` is the last id, and the one that pads.
+        name: `gpt2`, which tiktoken downloads once; `gpt2-nano`, which comes with the package; or the path of a rank
+            file, as `scripts/pretrain.py` writes them. In all of them `<|endoftext|>` is the last id, and the one
+            that pads.
 
     Raises:
-        UserError: another name, or the vocabulary can't be fetched.
+        UserError: there is no such vocabulary, or it can't be fetched.
     """
-    if name == "gpt2-nano":
-        return tiktoken.Encoding(
-            name,
-            pat_str=GPT2_SPLIT,
-            mergeable_ranks={bytes([value]): value for value in range(256)},
-            special_tokens={"<|endoftext|>": 256},
-        )
     if name != "gpt2":
-        raise UserError(f"model.tokenizer: expected gpt2 or gpt2-nano, but it is {name}.")
+        ranks = read_ranks(rank_file(name))
+        end = {"<|endoftext|>": len(ranks)}
+        return tiktoken.Encoding(name, pat_str=GPT2_SPLIT, mergeable_ranks=ranks, special_tokens=end)
     try:
         return tiktoken.get_encoding(name)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
@@ -42,6 +42,36 @@ def load_encoding(name: str) -> tiktoken.Encoding:
             f"({type(error).__name__}). Connect to the network once, or point the environment variable "
             "TIKTOKEN_CACHE_DIR at a folder that has it. experiment=quickstart needs no network."
         ) from error
+
+
+def rank_file(name: str) -> Path:
+    """Where the ranks of a vocabulary other than GPT-2's are.
+
+    Raises:
+        UserError: there are none.
+    """
+    path = ASSETS / "gpt2-nano" / "vocabulary.tiktoken" if name == "gpt2-nano" else Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"model.tokenizer: expected gpt2, gpt2-nano or the path of a rank file, but there is no file {path}."
+        )
+    return path
+
+
+def read_ranks(path: Path) -> dict[bytes, int]:
+    """The ranks in a file as tiktoken writes them: a line of base64 and rank for each token.
+
+    Raises:
+        UserError: it is no such file, or lacks a byte or a rank.
+    """
+    try:
+        pairs = [line.split() for line in path.read_bytes().splitlines() if line]
+        ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
+    except ValueError as error:
+        raise UserError(f"model.tokenizer: {path} is not a rank file of tiktoken.") from error
+    if sorted(ranks.values()) != list(range(len(ranks))) or any(bytes([value]) not in ranks for value in range(256)):
+        raise UserError(f"model.tokenizer: {path} lacks some ranks or some of the 256 bytes.")
+    return ranks
 
 
 def expect_vocabulary(name: str, vocab_size: int) -> None:

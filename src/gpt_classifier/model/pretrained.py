@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
 
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
 
 @dataclass(frozen=True)
 class Base:
@@ -48,9 +50,10 @@ def locate_weights(weights: str, hub: str | None = None) -> Path | None:
     """Where weights are on this machine, fetched first if need be.
 
     Args:
-        weights: `random` for fresh ones; `pretrained` for `model.safetensors` of `hub`, through
-            huggingface_hub's cache; otherwise a path.
-        hub: repository on the Hugging Face Hub, such as `openai-community/gpt2`; `None` if there is none.
+        weights: `random` for fresh ones; `pretrained` for those of `hub`; otherwise a path.
+        hub: `gpt2-nano`, which comes with the package, or a repository on the Hugging Face Hub, such as
+            `openai-community/gpt2`, whose `model.safetensors` is fetched through huggingface_hub's cache; `None` if
+            there is neither.
 
     Returns:
         A path, or `None` for random weights.
@@ -156,6 +159,8 @@ def _fetch(hub: str | None) -> Path:
             "model.weights=pretrained: this model has no released weights. "
             "Set model.weights=random, or model.weights=PATH to weights of your own."
         )
+    if (ASSETS / hub / "model.safetensors").is_file():
+        return ASSETS / hub
     from huggingface_hub import hf_hub_download
 
     try:

@@ -1,0 +1,1 @@
+"""Next-token training of a GPT from text, up to a folder that `model.weights` takes."""

@@ -1,0 +1,114 @@
+"""A pretrained model as a folder that `model.weights` takes, and transformers too."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from gpt_classifier.model.gpt import GPT
+from gpt_classifier.model.pretrained import TRANSPOSED
+from gpt_classifier.pretraining.vocabulary import save_vocabulary
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What the model card tells.
+
+    Args:
+        text: name of the file that was read.
+        documents: how many were learned from.
+        text_tokens: tokens of them.
+        tokens_seen: tokens of all passes.
+        val_loss: nats per token of the held-out documents.
+        bits_per_byte: of the held-out documents.
+        hardware: what it ran on.
+        hours: of training.
+        command: that made it.
+        samples: continuations.
+    """
+
+    text: str
+    documents: int
+    text_tokens: int
+    tokens_seen: int
+    val_loss: float
+    bits_per_byte: float
+    hardware: str
+    hours: float
+    command: str
+    samples: list[str]
+
+
+def export(model: GPT, ranks: dict[bytes, int], facts: Pretrained, folder: Path) -> None:
+    """Write weights in bfloat16 under the released names, `config.json`, the vocabulary and a model card.
+
+    Args:
+        model: pretrained.
+        ranks: its vocabulary.
+        facts: for the card.
+        folder: is made; files of the same names are overwritten.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: (tensor.t() if name.endswith(TRANSPOSED) else tensor).detach().cpu().to(torch.bfloat16).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(released_config(model), indent=2) + "\n", encoding="utf-8")
+    save_vocabulary(ranks, folder / "vocabulary.tiktoken")
+    (folder / "README.md").write_text(card(model, facts), encoding="utf-8")
+
+
+def released_config(model: GPT) -> dict[str, object]:
+    """Sizes under the names of the released `config.json`."""
+    config = model.config
+    end = config.vocab_size - 1
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": config.vocab_size,
+        "n_positions": config.n_positions,
+        "n_embd": config.n_embd,
+        "n_layer": config.n_layer,
+        "n_head": config.n_head,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "torch_dtype": "bfloat16",
+    }
+
+
+def card(model: GPT, facts: Pretrained) -> str:
+    """The model card, in Markdown."""
+    config = model.config
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    samples = "\n".join("> " + " ".join(sample.split()) + "\n>" for sample in facts.samples).removesuffix("\n>")
+    return f"""# gpt2-nano
+
+A GPT-2 of {parameters:,} parameters: {config.n_layer} blocks of width {config.n_embd} with {config.n_head} heads, \
+a context of {config.n_positions:,} tokens, and a byte-level BPE of {config.vocab_size:,} tokens with GPT-2's split \
+pattern, `<|endoftext|>` last. Weights are bfloat16 under the released names.
+
+| | |
+|---|---|
+| text | `{facts.text}`: {facts.documents:,} documents, {facts.text_tokens:,} tokens |
+| tokens seen | {facts.tokens_seen:,} ({facts.tokens_seen / facts.text_tokens:.2f} passes) |
+| held-out documents | {facts.val_loss:.3f} nats per token, {facts.bits_per_byte:.3f} bits per byte |
+| hardware | {facts.hardware} |
+| time | {facts.hours:.2f} hours |
+
+```
+{facts.command}
+```
+
+It was made to be fine-tuned, for teaching and for tests. It knows little and writes no text that anybody should read
+for its content; what stands in its training text, it may repeat, unkind words included.
+
+Sampled at temperature 0.7 among the 50 likeliest tokens:
+
+{samples}
+"""

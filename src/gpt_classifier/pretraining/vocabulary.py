@@ -1,0 +1,54 @@
+"""A byte-level BPE vocabulary from text (Sennrich et al., 2016; over bytes as in Radford et al., 2019)."""
+
+import base64
+from collections.abc import Iterable
+from pathlib import Path
+
+from gpt_classifier.errors import UserError
+
+
+def train_vocabulary(documents: Iterable[str], size: int) -> dict[bytes, int]:
+    """Merge the most frequent pairs, within GPT-2's words, until there are enough tokens.
+
+    Args:
+        documents: text.
+        size: number of tokens with `<|endoftext|>`, which gets the last id and is not among those returned.
+
+    Returns:
+        Ranks: the id of each token, the 256 bytes first, and then in the order of the merges.
+
+    Raises:
+        UserError: the text is too short for so many tokens, or the extra is not installed.
+    """
+    try:
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    except ImportError as error:
+        raise UserError('Training a vocabulary needs an extra: pip install -e ".[pretrain]"') from error
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # splits as GPT-2 does
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=size - 1, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(documents, trainer)
+    ids = tokenizer.get_vocab()
+    if len(ids) < size - 1:
+        raise UserError(
+            f"data.path: its text has {len(ids)} tokens that are worth one, but model.backbone.vocab_size is {size}. "
+            f"Give more text, or a smaller vocabulary."
+        )
+    values = _byte_values()
+    merged = sorted((i, bytes(values[letter] for letter in token)) for token, i in ids.items())
+    single = [bytes([value]) for value in range(256)]
+    return {token: rank for rank, token in enumerate([*single, *(token for _, token in merged if len(token) > 1)])}
+
+
+def _byte_values() -> dict[str, int]:
+    """The byte that each letter of GPT-2's byte alphabet stands for."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [value for value in range(256) if value not in printable]
+    return {chr(value): value for value in printable} | {chr(256 + i): value for i, value in enumerate(others)}
+
+
+def save_vocabulary(ranks: dict[bytes, int], path: Path) -> None:
+    """As tiktoken's rank files: a line of base64 and rank for each token."""
+    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items())
+    path.write_text("".join(lines), encoding="ascii")

@@ -1,0 +1,157 @@
+"""Pretraining, by the real command."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import ROOT
+from safetensors.torch import load_file
+
+from gpt_classifier.model.gpt import GPT, GPTConfig
+from gpt_classifier.model.pretrained import load_backbone
+from gpt_classifier.errors import UserError
+from gpt_classifier.pretraining.module import PretrainingModule, next_token_loss
+from gpt_classifier.pretraining.optimizer import adamw, muon
+
+TINY = [
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.log_every_n_steps=1",
+    "data.val_every=10",
+    "model.backbone.vocab_size=300",
+    "model.backbone.n_positions=64",
+    "model.backbone.n_embd=24",
+    "model.backbone.n_layer=2",
+    "windows=[16,64]",
+    "batch_tokens=128",
+    "tokens=2560",
+    "val_steps=10",
+    "checkpoint_steps=10",
+    "optimizer.lr=1e-2",
+]
+SIZES = GPTConfig(vocab_size=300, n_positions=64, n_embd=24, n_layer=2, n_head=6)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    stories = [f"Story {i}: the cat sat on the mat and the dog lay on the rug {i} times." for i in range(200)]
+    path.write_text("\n<|endoftext|>\n".join(stories))
+    return path
+
+
+@pytest.fixture
+def pretrain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: Path) -> Callable[..., Path]:
+    spec = importlib.util.spec_from_file_location("pretrain", ROOT / "scripts" / "pretrain.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*overrides: str, folder: str = "run") -> Path:
+        base = [*TINY, f"data.path={text}", f"hydra.run.dir={tmp_path / folder}"]
+        monkeypatch.setattr(sys, "argv", ["scripts/pretrain.py", *base, *overrides])
+        module.main()
+        return tmp_path / folder
+
+    return run
+
+
+def test_what_it_leaves_is_a_model_that_others_load(pretrain: Callable[..., Path], text: Path) -> None:
+    model_folder = pretrain() / "model"
+    ours, _ = load_backbone(SIZES, model_folder)
+    from transformers import GPT2LMHeadModel
+
+    theirs = GPT2LMHeadModel.from_pretrained(model_folder, dtype=torch.float32).eval()
+    ids = torch.randint(0, 300, (2, 64))
+    with torch.no_grad():
+        logits = ours.next_token_logits(ours(ids))
+        torch.testing.assert_close(logits, theirs(ids).logits, atol=1e-4, rtol=1e-4)
+    card = (model_folder / "README.md").read_text()
+    assert "2,560" in card
+    assert "data.path=" in card
+    assert "nats per token" in card
+
+
+def test_it_learns(pretrain: Callable[..., Path], text: Path) -> None:
+    from gpt_classifier.data.tokenizer import load_encoding
+
+    folder = pretrain("tokens=12800", "val_steps=100") / "model"
+    encoding = load_encoding(str(folder / "vocabulary.tiktoken"))
+    model, _ = load_backbone(SIZES, folder)
+    ids = torch.tensor([encoding.encode_ordinary("Story 7: the cat sat on the mat and the dog lay")])
+    with torch.no_grad():
+        assert next_token_loss(model, ids[:, :-1], ids[:, 1:]) < 2.5  # uniform is 5.7
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(
+    pretrain: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, optimizer: str
+) -> None:
+    def interrupt(module: PretrainingModule) -> None:
+        raise UserError("interrupted")
+
+    whole = pretrain(f"pretraining@optimizer={optimizer}", folder="whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainingModule, "on_validation_epoch_end", interrupt)  # after the tenth of twenty steps
+        with pytest.raises(SystemExit):
+            pretrain(f"pretraining@optimizer={optimizer}", folder="half")
+    checkpoint = tmp_path / "half" / "checkpoints" / "last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 10
+    resumed = pretrain(f"pretraining@optimizer={optimizer}", f"ckpt_path={checkpoint}", folder="resumed")
+    expected = load_file(whole / "model" / "model.safetensors")
+    for name, tensor in load_file(resumed / "model" / "model.safetensors").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.path=nowhere.txt"], "data.path: there is no file nowhere.txt"),
+        (["windows=[16,48]"], "lengths that divide the context"),
+        (["windows=[]"], "lengths that divide the context"),
+        (["compile=yes"], "compile: expected none, loss or all"),
+        (["batch_tokens=100"], "batch_tokens: expected a multiple of the context, 64"),
+        (["model.backbone.vocab_size=9000"], "vocab_size is 9000"),
+        (["batch_tokens=64000"], "data: tokens of the text"),
+        (["ckpt_path=nowhere.ckpt"], "is not a whole checkpoint of a pretraining"),
+    ],
+)
+def test_what_cannot_work_is_told(
+    pretrain: Callable[..., Path], capsys: pytest.CaptureFixture, overrides: list[str], expected: str
+) -> None:
+    with pytest.raises(SystemExit):
+        pretrain(*overrides)
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_loss_is_the_cross_entropy_of_all_logits(reduction: str) -> None:
+    model = GPT(SIZES).initialise()
+    ids, targets = torch.randint(0, 300, (2, 3, 40)).unbind()
+    loss = next_token_loss(model, ids, targets, reduction)
+    loss.backward()
+    gradient = model.wte.weight.grad
+    assert gradient is not None
+    model.wte.weight.grad = None
+    logits = model.next_token_logits(model(ids))
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradient, model.wte.weight.grad)
+
+
+def test_weight_decay_is_on_matrices_only() -> None:
+    model = GPT(SIZES).initialise()
+    for optimizer in (
+        adamw(model, 1e-3, 0.1, (0.9, 0.95)),
+        muon(model, 1e-3, 0.1, (0.9, 0.95), muon_lr=1e-3, momentum=0.95),
+    ):
+        decayed = {id(p) for group in optimizer.param_groups for p in group["params"] if group["weight_decay"]}
+        assert decayed == {id(p) for p in model.parameters() if p.dim() == 2}
+        all_parameters = [id(p) for group in optimizer.param_groups for p in group["params"]]
+        assert sorted(all_parameters) == sorted(id(p) for p in model.parameters())
