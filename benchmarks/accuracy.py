@@ -2,8 +2,8 @@
 
 python benchmarks/accuracy.py --sms SMSSpamCollection --out benchmarks/results --tables settings,curve
 
-Everything that is chosen (learning rates, and what scikit-learn's models have) is chosen by validation accuracy, ties by
-the lower loss or the simpler model. Test accuracy is read once, at the epoch with the best validation accuracy.
+Everything that is chosen (learning rates, and what scikit-learn's models have) is chosen by validation accuracy, ties
+by the lower loss or the simpler model. Test accuracy is read once, at the epoch with the best validation accuracy.
 """
 
 import argparse
@@ -82,7 +82,9 @@ def settings(trainer: Trainer) -> list[dict[str, Any]]:
                         "split": split,
                         "contender": f"gpt2-nano, {weights}, {freeze}",
                         "chosen": f"lr {lr:g}",
-                        **accuracies([(run["best"]["val"]["accuracy"], run["best"]["test"]["accuracy"]) for run in runs]),
+                        **accuracies(
+                            [(run["best"]["val"]["accuracy"], run["best"]["test"]["accuracy"]) for run in runs]
+                        ),
                     }
                 )
                 print(rows[-1], flush=True)

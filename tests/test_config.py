@@ -13,7 +13,11 @@ from gpt_classifier.model.gpt import GPT, Block
 from gpt_classifier.training.build import resolve_precision
 
 CONF = ROOT / "conf"
-FILES = sorted(path.relative_to(CONF) for path in CONF.glob("*/*.yaml") if path.stem != "base")
+FILES = sorted(
+    path.relative_to(CONF)
+    for path in CONF.glob("*/*.yaml")
+    if path.stem != "base" and path.parent.name != "pretraining"
+)
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
@@ -23,6 +27,14 @@ def test_every_file_composes_and_names_what_exists(file: Path) -> None:
     for part in (cfg.pooling, cfg.freeze, cfg.optimizer, cfg.get("scheduler"), cfg.data.source):
         if part:
             instantiate(part)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_pretraining_composes(name: str) -> None:
+    cfg = compose(CONF, [f"pretraining@optimizer={name}"], "pretrain")
+    model = GPT(instantiate(cfg.model.backbone, n_layer=1)).initialise()
+    optimizer = instantiate(cfg.optimizer)(model)
+    assert instantiate(cfg.scheduler)(optimizer, total_steps=10).get_last_lr()[0] > 0
 
 
 @pytest.mark.parametrize(("name", "millions"), [("small", 124), ("medium", 355), ("large", 774), ("xl", 1558)])

@@ -30,7 +30,10 @@ def test_text_that_looks_like_a_special_token_is_ordinary(name: str, gpt2_vocabu
 
 
 def test_unknown_vocabulary_is_told() -> None:
-    with pytest.raises(UserError, match=r"model\.tokenizer: expected gpt2, gpt2-nano or the path of a rank file, but there is no file cl100k"):
+    with pytest.raises(
+        UserError,
+        match=r"model\.tokenizer: expected gpt2, gpt2-nano or the path of a rank file, but there is no file cl100k",
+    ):
         load_encoding("cl100k")
 
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from conftest import ROOT
 from safetensors.torch import load_file
 
+from gpt_classifier.errors import UserError
 from gpt_classifier.model.gpt import GPT, GPTConfig
 from gpt_classifier.model.pretrained import load_backbone
-from gpt_classifier.errors import UserError
 from gpt_classifier.pretraining.module import PretrainingModule, next_token_loss
 from gpt_classifier.pretraining.optimizer import adamw, muon
 

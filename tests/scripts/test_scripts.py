@@ -67,7 +67,7 @@ def test_generate_continues_the_prompt_and_tells_its_perplexity(capsys: pytest.C
         printed = capsys.readouterr().out
         assert printed.startswith(prompt)
         perplexity = float(printed.split("perplexity of the prompt: ")[1].split()[0])
-        assert 1 < perplexity < 2000  # random weights have 8,192
+        assert 6000 < perplexity < 11_000  # random weights over 8,192 tokens
 
 
 def test_generate_continues_the_end_of_a_prompt_longer_than_the_context(capsys: pytest.CaptureFixture) -> None:

@@ -43,7 +43,7 @@ def train_everything(model: GPTClassifier) -> None:
     model.requires_grad_(True)
 
 
-def hold_trained(model: GPTClassifier) -> None:
+def hold_trained(model: nn.Module) -> None:
     """Give what is trained memory of its own, in float32, apart from the file that it may have been mapped from."""
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -72,7 +72,7 @@ Windows = tuple[Tensor, Tensor]
 """Token ids `(B, T)`, and at each position the id that follows."""
 
 
-def windows(tokens: np.ndarray, starts: Sequence[int], context: int, length: int) -> Windows:
+def windows(tokens: np.ndarray, starts: Sequence[int] | np.ndarray, context: int, length: int) -> Windows:
     """Pieces of `context` tokens, each cut into windows of `length`.
 
     Args:

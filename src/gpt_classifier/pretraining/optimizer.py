@@ -24,7 +24,7 @@ def adamw(model: GPT, lr: float, weight_decay: float, betas: tuple[float, float]
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=lr, betas=tuple(betas), fused=True)
+    return Joined(AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=True))
 
 
 def muon(
@@ -56,19 +56,23 @@ def muon(
         torch.optim.Muon(
             matrices, lr=muon_lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
         ),
-        AdamW(groups, lr=lr, betas=tuple(betas), fused=True),
+        AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=True),
     )
 
 
 class Joined(Optimizer):
-    """Several optimizers, each with parameters of its own, where one is expected."""
+    """Several optimizers, each with parameters of its own, where one is expected.
+
+    Lightning refuses to clip gradients for a fused AdamW as it is, which might unscale them itself; behind this it
+    is not asked to.
+    """
 
     def __init__(self, *optimizers: Optimizer) -> None:
         self.optimizers = optimizers
         super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -203,5 +203,11 @@ def _counts(documents: Documents, train_ids: Any, val_ids: Any) -> tuple[str, ..
 def _quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*mid-epoch.*", ".*LeafSpec.*", ".*exists and is not empty.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*mid-epoch.*",
+        ".*The dirpath has changed.*",
+        ".*LeafSpec.*",
+        ".*exists and is not empty.*",
+    ):
         warnings.filterwarnings("ignore", message)

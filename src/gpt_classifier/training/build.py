@@ -177,8 +177,9 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
     if prefix is None:  # a prefix converts its weights itself, and only if it has to compute
         hold_frozen(model, compute_type)
     scheduler = instantiate(cfg.scheduler) if cfg.get("scheduler") else None
-    # Lightning can't clip gradients between unscaling and stepping where the optimizer does both
-    unfused = {"fused": False} if trainer.precision == "16-mixed" and cfg.optimizer.get("fused") else {}
+    # Lightning clips no gradients for an optimizer that might unscale them itself, even where nothing is scaled
+    mixed = trainer.precision == "16-mixed" or (trainer.precision == "bf16-mixed" and trainer.gradient_clip_val)
+    unfused = {"fused": False} if mixed and cfg.optimizer.get("fused") else {}
     optimizer = instantiate(cfg.optimizer, **unfused)
     try:
         optimizer([torch.nn.Parameter(torch.zeros(1))])
