@@ -164,7 +164,7 @@ def test_given_splits_need_no_messages_of_a_class() -> None:
 
 def test_fractions_that_leave_a_class_without_training_messages_are_refused() -> None:
     with pytest.raises(UserError, match="class 'b' none is left for training"):
-        prepare.split(pool(a=50, b=3), 0.1, 0.8, stratify=True, seed=0)
+        prepare.split(pool(a=50, b=2), 0.1, 0.8, stratify=True, seed=0)
 
 
 def test_unknown_ways_are_refused() -> None:

@@ -39,7 +39,11 @@ def test_unknown_vocabulary_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("AA==\n", "is not a rank file"), ("AA== x\n", "is not a rank file"), ("AA== 0\n", "lacks some ranks or some of")],
+    [
+        ("AA==\n", "is not a rank file"),
+        ("AA== x\n", "is not a rank file"),
+        ("AA== 0\n", "is not a rank file of tiktoken: it lacks"),
+    ],
 )
 def test_damaged_rank_file_is_told(tmp_path: Path, content: str, expected: str) -> None:
     (tmp_path / "v.tiktoken").write_text(content)

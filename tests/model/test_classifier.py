@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gpt_classifier.errors import UserError
 from gpt_classifier.model.classifier import GPTClassifier
 from gpt_classifier.model.freezing import train_everything, train_head_only, train_last_blocks
-from gpt_classifier.model.gpt import GPT, GPTConfig
+from gpt_classifier.model.gpt import GPT, Attention, GPTConfig
 from gpt_classifier.model.pooling import POOLINGS
 
 CONFIG = GPTConfig(vocab_size=50, n_positions=40, n_embd=24, n_layer=3, n_head=4)
@@ -104,3 +105,19 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(model(*inputs), model(*inputs))
     model.train()
     assert not torch.equal(model(*inputs), model(*inputs))
+
+
+def test_attention_at_one_position_drops_what_attention_everywhere_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = Attention(GPTConfig(n_embd=24, n_layer=1, n_head=3, dropout=0.5)).double()
+    x, positions = torch.randn(2, 7, 24).double(), torch.tensor([3, 6])
+    mask = (torch.rand(2, 3, 7) > 0.5).double() * 2  # of the weights of one query in each row
+    monkeypatch.setattr(F, "dropout", lambda weights, p: weights * mask)
+    found = attention(x, positions)
+
+    q, k, v = (part.view(2, 7, 3, 8).transpose(1, 2) for part in attention.c_attn(x).chunk(3, dim=2))
+    q = q[torch.arange(2), :, positions][:, :, None]
+    scores = (q @ k.transpose(2, 3)).squeeze(2) / 8**0.5
+    unseen = torch.arange(7) > positions[:, None]
+    weights = scores.masked_fill(unseen[:, None], -torch.inf).softmax(dim=-1) * mask
+    expected = attention.c_proj((weights[:, :, None] @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(found, expected)

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ROOT
+from conftest import ROOT, Run
 from safetensors.torch import load_file
 
+from gpt_classifier.data.tokenizer import load_encoding
 from gpt_classifier.errors import UserError
+from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.model.gpt import GPT, GPTConfig
 from gpt_classifier.model.pretrained import load_backbone
 from gpt_classifier.pretraining.module import PretrainingModule, next_token_loss
@@ -77,10 +79,8 @@ def test_what_it_leaves_is_a_model_that_others_load(pretrain: Callable[..., Path
     assert "nats per token" in card
 
 
-def test_it_learns(pretrain: Callable[..., Path], text: Path) -> None:
-    from gpt_classifier.data.tokenizer import load_encoding
-
-    folder = pretrain("tokens=12800", "val_steps=100") / "model"
+def test_it_learns(pretrain: Callable[..., Path]) -> None:
+    folder = pretrain("tokens=12800", "val_steps=99") / "model"
     encoding = load_encoding(str(folder / "vocabulary.tiktoken"))
     model, _ = load_backbone(SIZES, folder)
     ids = torch.tensor([encoding.encode_ordinary("Story 7: the cat sat on the mat and the dog lay")])
@@ -88,9 +88,29 @@ def test_it_learns(pretrain: Callable[..., Path], text: Path) -> None:
         assert next_token_loss(model, ids[:, :-1], ids[:, 1:]) < 2.5  # uniform is 5.7
 
 
+def test_pretrained_weights_are_learned_on_and_fine_tuned_with_their_vocabulary(
+    pretrain: Callable[..., Path], train: Callable[..., Run], capsys: pytest.CaptureFixture
+) -> None:
+    model = pretrain() / "model"
+    again = pretrain(f"model.weights={model}", folder="again") / "model"
+    assert (again / "vocabulary.tiktoken").read_text() == (model / "vocabulary.tiktoken").read_text()
+
+    sizes = [f"model.backbone.{key}={value}" for key, value in vars(SIZES).items() if key != "dropout"]
+    with pytest.raises(SystemExit):
+        train(f"model.weights={model}", *sizes, "model.backbone.vocab_size=8192")
+    assert f"Set model.tokenizer={model / 'vocabulary.tiktoken'}" in capsys.readouterr().err
+    tuned = train(f"model.weights={model}", f"model.tokenizer={model / 'vocabulary.tiktoken'}", *sizes, folder="tuned")
+    (model / "vocabulary.tiktoken").unlink()  # the checkpoint carries its own
+    assert Predictor.load(tuned.folder / "checkpoints" / "best.ckpt").predict(["hello"])[0] in ("ham", "spam")
+
+
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
-    pretrain: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, optimizer: str
+    pretrain: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    optimizer: str,
 ) -> None:
     def interrupt(module: PretrainingModule) -> None:
         raise UserError("interrupted")
@@ -102,6 +122,9 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
             pretrain(f"pretraining@optimizer={optimizer}", folder="half")
     checkpoint = tmp_path / "half" / "checkpoints" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 10
+    with pytest.raises(SystemExit):
+        pretrain(f"pretraining@optimizer={optimizer}", f"ckpt_path={checkpoint}", "seed=5", folder="other")
+    assert "was trained with seed 123, but this run has 5" in capsys.readouterr().err
     resumed = pretrain(f"pretraining@optimizer={optimizer}", f"ckpt_path={checkpoint}", folder="resumed")
     expected = load_file(whole / "model" / "model.safetensors")
     for name, tensor in load_file(resumed / "model" / "model.safetensors").items():
@@ -113,11 +136,17 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     [
         (["data.path=nowhere.txt"], "data.path: there is no file nowhere.txt"),
         (["windows=[16,48]"], "lengths that divide the context"),
-        (["windows=[]"], "lengths that divide the context"),
+        (["windows=[16]"], "and the context itself"),
+        (["windows=16"], "and the context itself"),
+        (["tokens=100"], "tokens: expected at least batch_tokens, 128"),
+        (["trainer.accumulate_grad_batches=2"], "batch_tokens is the size of a step"),
+        (["vocabulary=gpt2-nano"], "vocabulary: it has 8192 tokens, but model.backbone.vocab_size is 300"),
+        (["model.weights=other.safetensors"], "vocabulary: set it to the one that the weights were trained with"),
+        (["seed=-1"], "seed: expected"),
         (["compile=yes"], "compile: expected none, loss or all"),
         (["batch_tokens=100"], "batch_tokens: expected a multiple of the context, 64"),
         (["model.backbone.vocab_size=9000"], "vocab_size is 9000"),
-        (["batch_tokens=64000"], "data: tokens of the text"),
+        (["batch_tokens=64000", "tokens=64000"], "data: tokens of the text"),
         (["ckpt_path=nowhere.ckpt"], "is not a whole checkpoint of a pretraining"),
     ],
 )

@@ -125,7 +125,10 @@ def _cut_in_order(shuffled: pd.DataFrame, fractions: dict[str, float]) -> pd.Dat
 def _cut_each_class(shuffled: pd.DataFrame, fractions: dict[str, float], seed: int) -> pd.DataFrame:
     parts = []
     for label, rows in shuffled.groupby("label"):
-        names = [name for name, part in fractions.items() for _ in range(max(1, round(len(rows) * part)))]
+        counts = {name: max(1, round(len(rows) * part)) for name, part in fractions.items()}
+        if sum(counts.values()) == len(rows) and max(counts.values()) > 1:  # both were rounded up
+            counts[max(counts, key=lambda name: counts[name])] -= 1
+        names = [name for name, count in counts.items() for _ in range(count)]
         if len(names) >= len(rows):
             raise UserError(
                 f"data.val_fraction, data.test_fraction: of the {len(rows)} messages of class {label!r} none is left "

@@ -31,9 +31,7 @@ def load_encoding(name: str) -> tiktoken.Encoding:
         UserError: there is no such vocabulary, or it can't be fetched.
     """
     if name != "gpt2":
-        ranks = read_ranks(rank_file(name))
-        end = {"<|endoftext|>": len(ranks)}
-        return tiktoken.Encoding(name, pat_str=GPT2_SPLIT, mergeable_ranks=ranks, special_tokens=end)
+        return encoding_of(read_ranks(rank_file(name)))
     try:
         return tiktoken.get_encoding(name)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
@@ -59,32 +57,64 @@ def rank_file(name: str) -> Path:
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
-    """The ranks in a file as tiktoken writes them: a line of base64 and rank for each token.
+    """The ranks in a rank file.
 
     Raises:
         UserError: it is no such file, or lacks a byte or a rank.
     """
     try:
-        pairs = [line.split() for line in path.read_bytes().splitlines() if line]
-        ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
+        return ranks_from_text(path.read_text(encoding="ascii"))
     except ValueError as error:
-        raise UserError(f"model.tokenizer: {path} is not a rank file of tiktoken.") from error
+        raise UserError(f"model.tokenizer: {path} is not a rank file of tiktoken: {error}.") from error
+
+
+def ranks_from_text(text: str) -> dict[bytes, int]:
+    """Ranks as tiktoken writes them: a line of base64 and rank for each token.
+
+    Raises:
+        ValueError: it is something else, or lacks a byte or a rank.
+    """
+    pairs = [line.split() for line in text.splitlines() if line]
+    ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
     if sorted(ranks.values()) != list(range(len(ranks))) or any(bytes([value]) not in ranks for value in range(256)):
-        raise UserError(f"model.tokenizer: {path} lacks some ranks or some of the 256 bytes.")
+        raise ValueError("it lacks some ranks or some of the 256 bytes")
     return ranks
 
 
-def expect_vocabulary(name: str, vocab_size: int) -> None:
-    """Refuse a vocabulary with more tokens than a model has embeddings for.
+def ranks_to_text(ranks: dict[bytes, int]) -> str:
+    """The text that `ranks_from_text` reads."""
+    return "".join(f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items())
+
+
+def encoding_of(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    """Ranks with GPT-2's split pattern and `<|endoftext|>` as the last id."""
+    end = {"<|endoftext|>": len(ranks)}
+    return tiktoken.Encoding("ranks", pat_str=GPT2_SPLIT, mergeable_ranks=ranks, special_tokens=end)
+
+
+def expect_vocabulary(name: str, vocab_size: int, weights: str) -> None:
+    """Refuse a vocabulary that a model was not trained with, as far as that can be seen.
+
+    Args:
+        name: as `load_encoding`.
+        vocab_size: number of embeddings.
+        weights: `model.weights`; a folder may hold the vocabulary of its weights.
 
     Raises:
-        UserError: as above, or as `load_encoding`.
+        UserError: there are more tokens than embeddings, or the folder's vocabulary is another one; or as
+            `load_encoding`.
     """
-    n_vocab = load_encoding(name).n_vocab
-    if n_vocab > vocab_size:
+    encoding = load_encoding(name)
+    if encoding.n_vocab > vocab_size:
         raise UserError(
-            f"model.tokenizer: {name} has {n_vocab} tokens, but the model has embeddings for {vocab_size}. "
+            f"model.tokenizer: {name} has {encoding.n_vocab} tokens, but the model has embeddings for {vocab_size}. "
             f"Set model.tokenizer to the vocabulary that the model was trained with."
+        )
+    own = Path(weights).expanduser() / "vocabulary.tiktoken"
+    if own.is_file() and read_ranks(own) != encoding._mergeable_ranks:
+        raise UserError(
+            f"model.tokenizer: the weights in {weights} were trained with another vocabulary than {name}. "
+            f"Set model.tokenizer={own}."
         )
 
 

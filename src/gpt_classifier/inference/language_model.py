@@ -33,7 +33,7 @@ class LanguageModel:
     @classmethod
     def from_config(cls, model: DictConfig, seed: int) -> "LanguageModel":
         """What the `model` group of a composed configuration describes; `seed` draws random weights."""
-        expect_vocabulary(model.tokenizer, model.backbone.vocab_size)
+        expect_vocabulary(model.tokenizer, model.backbone.vocab_size, str(model.weights))
         torch.manual_seed(seed)
         backbone, _ = load_backbone(instantiate(model.backbone), locate_weights(model.weights, model.hub))
         return cls(backbone.requires_grad_(False).eval().to(best_device()), load_encoding(model.tokenizer))

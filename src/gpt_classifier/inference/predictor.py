@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from gpt_classifier.data.batching import EvaluationBatches, pad
-from gpt_classifier.data.tokenizer import encode, load_encoding
+from gpt_classifier.data.tokenizer import encode, encoding_of, load_encoding, ranks_from_text
 from gpt_classifier.device import has_native_bf16
 from gpt_classifier.errors import UserError
-from gpt_classifier.model.classifier import GPTClassifier
+from gpt_classifier.model.classifier import FORMAT, GPTClassifier
 from gpt_classifier.model.freezing import hold_frozen
 from gpt_classifier.model.gpt import GPT, GPTConfig
 from gpt_classifier.model.pooling import POOLINGS
@@ -35,7 +35,8 @@ class Predictor:
         self.spec = spec
         self.class_names: list[str] = spec["class_names"]
         self.note: str = spec["note"]
-        self.encoding = load_encoding(spec["tokenizer"])
+        ranks: str | None = spec["vocabulary"]
+        self.encoding = encoding_of(ranks_from_text(ranks)) if ranks else load_encoding("gpt2")
 
     @classmethod
     def load(cls, path: Path, device: str = "cpu", weights: Path | None = None, precision: str = "auto") -> "Predictor":
@@ -56,6 +57,8 @@ class Predictor:
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             spec = checkpoint["classifier"]
+            if spec["format"] != FORMAT:
+                raise ValueError("it was written by another version")
             trained = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
             config = GPTConfig(**spec["backbone"])
             with torch.device("meta"):

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from gpt_classifier.model.gpt import GPT
 from gpt_classifier.model.pooling import Pooling
 
+FORMAT = 2  # of what a checkpoint says beside weights
+
 
 class GPTClassifier(nn.Module):
     """Class logits from token ids.

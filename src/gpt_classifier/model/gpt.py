@@ -66,7 +66,8 @@ class Attention(nn.Module):
         w_q, w_k, w_v = self.c_attn.weight.view(3, self.n_head, D // self.n_head, D).unbind()
         b_q, _, b_v = self.c_attn.bias.view(3, self.n_head, D // self.n_head, 1).unbind()
         # weights on the left: their gradients come out in their own layout
-        q = w_q @ take(x, positions)[:, 0].t() + b_q  # (H, D/H, B)
+        q = w_q @ take(x, positions)[:, 0].t()  # (H, D/H, B)
+        q = q + b_q.to(q.dtype)
         folded = (q.transpose(1, 2) @ w_k).transpose(0, 1)  # (B, H, D)
         seen = torch.arange(T, device=x.device) <= positions[:, None]  # (B, T)
         with torch.autocast(x.device.type, enabled=False):  # next to no work, and a shape of its own for every T
@@ -74,7 +75,8 @@ class Attention(nn.Module):
             scores = scores.masked_fill(~seen[:, None], -torch.inf)
             weights = F.dropout(scores.softmax(dim=-1), self._drop)
             mixed = weights @ x  # (B, H, D)
-        y = w_v @ mixed.permute(1, 2, 0) + b_v * weights.sum(dim=-1).t()[:, None]  # (H, D/H, B)
+        y = w_v @ mixed.permute(1, 2, 0)  # (H, D/H, B)
+        y = y + b_v.to(y.dtype) * weights.sum(dim=-1).t()[:, None].to(y.dtype)
         return self.c_proj(y.flatten(0, 1).t())[:, None]
 
     @property

@@ -1,6 +1,7 @@
 """Text as one long row of tokens, cut into windows of several lengths."""
 
 import lzma
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def read_documents(path: Path, val_every: int) -> Documents:
             text = file.read()
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise UserError(f"data.path: {path} can't be read as UTF-8 text ({first_line(error)}).") from error
-    documents = [part.strip("\n") for part in f"\n{text}\n".split(f"\n{SEPARATOR}\n")]
+    documents = [part.strip("\n") for part in re.split(rf"(?m)^{re.escape(SEPARATOR)}$", text)]
     documents = [document for document in documents if document.strip()]
     if len(documents) < val_every:
         raise UserError(

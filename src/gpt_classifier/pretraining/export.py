@@ -17,6 +17,7 @@ class Pretrained:
     """What the model card tells.
 
     Args:
+        model: its name.
         text: name of the file that was read.
         documents: how many were learned from.
         text_tokens: tokens of them.
@@ -24,11 +25,12 @@ class Pretrained:
         val_loss: nats per token of the held-out documents.
         bits_per_byte: of the held-out documents.
         hardware: what it ran on.
-        hours: of training.
-        command: that made it.
+        hours: of training, without validation.
+        commands: that made it, one for each time that it was resumed.
         samples: continuations.
     """
 
+    model: str
     text: str
     documents: int
     text_tokens: int
@@ -37,7 +39,7 @@ class Pretrained:
     bits_per_byte: float
     hardware: str
     hours: float
-    command: str
+    commands: list[str]
     samples: list[str]
 
 
@@ -87,7 +89,8 @@ def card(model: GPT, facts: Pretrained) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     samples = "\n".join("> " + " ".join(sample.split()) + "\n>" for sample in facts.samples).removesuffix("\n>")
-    return f"""# gpt2-nano
+    commands = "\n".join(facts.commands)
+    return f"""# {facts.model}
 
 A GPT-2 of {parameters:,} parameters: {config.n_layer} blocks of width {config.n_embd} with {config.n_head} heads, \
 a context of {config.n_positions:,} tokens, and a byte-level BPE of {config.vocab_size:,} tokens with GPT-2's split \
@@ -99,10 +102,10 @@ pattern, `<|endoftext|>` last. Weights are bfloat16 under the released names.
 | tokens seen | {facts.tokens_seen:,} ({facts.tokens_seen / facts.text_tokens:.2f} passes) |
 | held-out documents | {facts.val_loss:.3f} nats per token, {facts.bits_per_byte:.3f} bits per byte |
 | hardware | {facts.hardware} |
-| time | {facts.hours:.2f} hours |
+| training, without validation | {facts.hours:.2f} hours |
 
 ```
-{facts.command}
+{commands}
 ```
 
 It was made to be fine-tuned, for teaching and for tests. It knows little and writes no text that anybody should read

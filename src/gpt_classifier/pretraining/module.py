@@ -33,7 +33,7 @@ class PretrainingModule(LightningModule):
     Args:
         model: all of it is trained.
         optimizer: makes an optimizer from the model.
-        scheduler: makes a per-step learning-rate scheduler from the optimizer and `total_steps`.
+        scheduler: makes a per-step learning-rate scheduler from the optimizer and `total_steps`, or `None`.
         encoding: its vocabulary.
         bytes_per_token: of the validation text.
         spec: plain values that a resumed run must share, kept in every checkpoint under `pretraining`.
@@ -44,7 +44,7 @@ class PretrainingModule(LightningModule):
         self,
         model: GPT,
         optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None,
         encoding: tiktoken.Encoding,
         bytes_per_token: float,
         spec: dict[str, Any],
@@ -61,11 +61,14 @@ class PretrainingModule(LightningModule):
         self.tokens_seen = 0
         self.seconds = 0.0  # of training, over all runs that were resumed
         self.val: dict[str, float] = {}
+        self.samples: list[str] = []  # of the last validation
         self._sums = torch.zeros(2)
         self._since = (0.0, 0)  # time and tokens when the rate was last shown
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.model)
+        if self.make_scheduler is None:
+            return optimizer
         scheduler = self.make_scheduler(optimizer, total_steps=self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -98,6 +101,8 @@ class PretrainingModule(LightningModule):
     # validation
 
     def on_validation_start(self) -> None:
+        if self.trainer.state.fn == "fit":
+            self.seconds += time.perf_counter() - self._since[0]
         self._sums = torch.zeros(2, device=self.device)
 
     def validation_step(self, batch: Windows, batch_idx: int) -> None:
@@ -114,7 +119,8 @@ class PretrainingModule(LightningModule):
         self.log_dict({f"val/{name}": value for name, value in self.val.items()}, prog_bar=True, batch_size=1)
         if not self.trainer.is_global_zero:
             return
-        continued = "\n\n".join(self.continuations())
+        self.samples = self.continuations()
+        continued = "\n\n".join(self.samples)
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("samples", continued, self.global_step)
@@ -124,7 +130,7 @@ class PretrainingModule(LightningModule):
             self.tokens_seen / 1e6,
             nats,
             self.val["bits_per_byte"],
-            continued.split("\n\n")[0],
+            self.samples[0],
         )
 
     def continuations(self) -> list[str]:

@@ -44,7 +44,7 @@ def muon(
         UserError: this torch has no Muon.
     """
     if not hasattr(torch.optim, "Muon"):
-        raise UserError("optimizer=muon needs torch 2.9 or newer. Update torch, or set optimizer=adamw.")
+        raise UserError("optimizer=muon needs torch 2.9 or newer. Update torch, or set pretraining@optimizer=adamw.")
     matrices = [p for p in model.h.parameters() if p.dim() == 2]
     chosen = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in chosen]

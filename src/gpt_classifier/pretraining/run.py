@@ -1,7 +1,7 @@
 """One pretraining, from a composed configuration to a folder of weights."""
 
+import hashlib
 import logging
-import os
 import platform
 import shlex
 import sys
@@ -9,15 +9,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from omegaconf import DictConfig, OmegaConf
+from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from gpt_classifier.data.tokenizer import load_encoding, rank_file
+from gpt_classifier.data.tokenizer import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
 from gpt_classifier.device import reuse_freed_memory
 from gpt_classifier.errors import UserError, expect_number
 from gpt_classifier.model.freezing import hold_trained
@@ -50,9 +53,14 @@ def pretrain(cfg: DictConfig) -> float:
     seed_everything(cfg.seed, verbose=False)
     reuse_freed_memory()
     documents = read_documents(Path(cfg.data.path).expanduser(), cfg.data.val_every)
-    resumed = _open_checkpoint(cfg.ckpt_path)
-    ranks_path = _vocabulary(cfg, documents, run_dir)
-    encoding = load_encoding(str(ranks_path))
+    checkpoint = _open_checkpoint(cfg.ckpt_path)
+    resumed = checkpoint["pretraining"] if checkpoint else {}
+    encoding = encoding_of(_vocabulary(cfg, documents, resumed))
+    if encoding.n_vocab != cfg.model.backbone.vocab_size:
+        raise UserError(
+            f"vocabulary: it has {encoding.n_vocab} tokens, but model.backbone.vocab_size is "
+            f"{cfg.model.backbone.vocab_size}. Set one to the other."
+        )
     train_ids, val_ids = tokenize(documents.train, encoding), tokenize(documents.val, encoding)
     val_bytes = sum(len(document.encode()) for document in documents.val)
     log.info("text     %s documents, %s tokens; held out %s, %s tokens", *_counts(documents, train_ids, val_ids))
@@ -64,55 +72,81 @@ def pretrain(cfg: DictConfig) -> float:
     if cfg.compile == "all":
         for block in backbone.h:
             block.compile()
-    spec = {"sizes": OmegaConf.to_container(cfg.model.backbone), "batch_tokens": cfg.batch_tokens, "seed": cfg.seed}
+    ranks = encoding._mergeable_ranks
+    settings = settings_to_keep(cfg) | {"data": hashlib.sha256(train_ids.tobytes()).hexdigest()[:12]}
+    if checkpoint:
+        _expect_same(settings, resumed["settings"], cfg.ckpt_path)
+    commands = [*resumed.get("commands", []), shlex.join(["python", *sys.argv])]
+    spec = {"settings": settings, "commands": commands, "vocabulary": ranks_to_text(ranks)}
     module = PretrainingModule(
         backbone,
         instantiate(cfg.optimizer),
-        instantiate(cfg.scheduler),
+        instantiate(cfg.scheduler) if cfg.scheduler.get("_target_") else None,
         encoding,
         val_bytes / len(val_ids),
         spec,
         torch.compile(chunk_loss) if cfg.compile != "none" else None,
     )
-    if resumed and any(resumed["pretraining"].get(key) != value for key, value in spec.items()):
-        raise UserError(f"ckpt_path: {cfg.ckpt_path} is of another training. Resume with the options of that run.")
     log.info("model    %s parameters", f"{sum(p.numel() for p in backbone.parameters()):,}")
     log.info("trainer  %s, precision %s, %d steps", cfg.trainer.accelerator, trainer.precision, trainer.max_steps)
     if trainer.is_global_zero:
         OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+        save_vocabulary(ranks, run_dir / "vocabulary.tiktoken")
     train_windows = TrainWindows(
         train_ids,
         context,
         cfg.batch_tokens,
         list(cfg.windows),
         cfg.seed,
-        first=resumed["global_step"] if resumed else 0,
+        first=checkpoint["global_step"] if checkpoint else 0,
         rank=trainer.global_rank,
         world_size=trainer.world_size,
     )
-    trainer.fit(
-        module,
-        DataLoader(train_windows, batch_size=None),
-        DataLoader(val_windows(val_ids, context, cfg), batch_size=None),  # type: ignore[arg-type] # a list of batches
-        ckpt_path=cfg.ckpt_path,
-        weights_only=True,
-    )
-    if trainer.is_global_zero and module.val:
+    batches: Any = val_windows(val_ids, cfg, trainer)  # a list is a dataset of batches
+    held_out: DataLoader[Windows] = DataLoader(batches, batch_size=None)
+    loader = DataLoader(train_windows, batch_size=None)
+    trainer.fit(module, loader, held_out, ckpt_path=cfg.ckpt_path, weights_only=True)
+    if trainer.global_step < trainer.max_steps:
+        log.info(
+            "stopped at step %d of %d; no model is written before the last", trainer.global_step, trainer.max_steps
+        )
+        return module.val.get("loss", float("nan"))
+    trainer.save_checkpoint(run_dir / "checkpoints" / "last.ckpt")
+    trainer.validate(module, held_out, verbose=False)
+    if trainer.is_global_zero:
         facts = Pretrained(
+            HydraConfig.get().runtime.choices["model"],
             Path(cfg.data.path).name,
             len(documents.train),
             len(train_ids),
             module.tokens_seen,
             module.val["loss"],
             module.val["bits_per_byte"],
-            cfg.hardware or f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}",
+            cfg.hardware or _hardware(trainer),
             module.seconds / 3600,
-            shlex.join(["python", *sys.argv]),
-            module.continuations(),
+            commands,
+            module.samples,
         )
-        export(backbone, encoding._mergeable_ranks, facts, run_dir / "model")
+        export(backbone, ranks, facts, run_dir / "model")
         log.info("weights, vocabulary and card are in %s", run_dir / "model")
-    return module.val.get("loss", float("nan"))
+    return module.val["loss"]
+
+
+NUMBERS = {
+    "tokens": {"low": 1, "whole": True},
+    "batch_tokens": {"low": 1, "whole": True},
+    "val_steps": {"low": 1, "whole": True},
+    "checkpoint_steps": {"low": 1, "whole": True},
+    "data.val_every": {"low": 2, "whole": True},
+    "seed": {"low": 0, "high": 2**32 - 1, "whole": True},
+    "optimizer.lr": {"low": 0},
+    "optimizer.weight_decay": {"low": 0},
+    "model.dropout": {"low": 0, "high": 1},
+    "scheduler.warmup": {"low": 0, "high": 1},
+    "scheduler.final": {"low": 0},
+    "trainer.log_every_n_steps": {"low": 1, "whole": True},
+}
+"""What must be a number, and from where to where."""
 
 
 def check(cfg: DictConfig) -> None:
@@ -121,19 +155,45 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: at the first of them.
     """
-    if OmegaConf.is_missing(cfg.data, "path"):
+    if OmegaConf.is_missing(cfg.data, "path") or not isinstance(cfg.data.path, str):
         raise UserError("data.path: set it to a text file, plain or .xz, documents separated by lines <|endoftext|>.")
-    for option in ("tokens", "batch_tokens", "val_steps", "checkpoint_steps"):
-        expect_number(option, cfg[option], 1, whole=True)
+    for option, bounds in NUMBERS.items():
+        expect_number(option, OmegaConf.select(cfg, option), **bounds)  # type: ignore[arg-type]
     if cfg.compile not in ("none", "loss", "all"):
         raise UserError(f"compile: expected none, loss or all, but it is {cfg.compile}.")
-    expect_number("data.val_every", cfg.data.val_every, 2, whole=True)
     context = cfg.model.backbone.n_positions
     if cfg.batch_tokens % context:
         raise UserError(f"batch_tokens: expected a multiple of the context, {context}, but it is {cfg.batch_tokens}.")
-    lengths = list(cfg.windows)
-    if not lengths or not all(isinstance(length, int) and length > 0 and context % length == 0 for length in lengths):
-        raise UserError(f"windows: expected lengths that divide the context, {context}, but they are {lengths}.")
+    if cfg.tokens < cfg.batch_tokens:
+        raise UserError(f"tokens: expected at least batch_tokens, {cfg.batch_tokens}, but it is {cfg.tokens}.")
+    lengths = list(cfg.windows) if isinstance(cfg.windows, ListConfig) else [cfg.windows]
+    if context not in lengths or not all(isinstance(n, int) and n > 0 and context % n == 0 for n in lengths):
+        raise UserError(
+            f"windows: expected a list of lengths that divide the context, {context}, and the context itself, without "
+            f"which later positions are never trained, but it is {lengths}."
+        )
+    if cfg.trainer.accumulate_grad_batches != 1:
+        raise UserError("trainer.accumulate_grad_batches can't be set here: batch_tokens is the size of a step.")
+
+
+def settings_to_keep(cfg: DictConfig) -> dict[str, Any]:
+    """What a resumed training must share with the one that it continues, as plain values."""
+    keys = ("model.backbone", "model.dropout", "optimizer", "scheduler", "seed", "tokens", "batch_tokens", "windows")
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    values = {key: plain[key.split(".")[0]] for key in (*keys, "data.val_every")}
+    for key in values:
+        if "." in key:
+            values[key] = values[key][key.split(".")[1]]
+    return {key: str(value) for key, value in values.items()}
+
+
+def _expect_same(settings: dict[str, Any], found: dict[str, Any], ckpt_path: str) -> None:
+    for key, value in settings.items():
+        if found.get(key) != value:
+            raise UserError(
+                f"ckpt_path: {ckpt_path} was trained with {key} {found.get(key)}, but this run has {value}. "
+                f"Resume with the options of that run, which are in {Path(ckpt_path).parent.parent / 'config.yaml'}."
+            )
 
 
 def build_trainer(cfg: DictConfig, run_dir: Path) -> Trainer:
@@ -156,32 +216,47 @@ def build_trainer(cfg: DictConfig, run_dir: Path) -> Trainer:
         val_check_interval=cfg.val_steps,
         check_val_every_n_epoch=None,
     )
+    if isinstance(trainer.strategy, FSDPStrategy):
+        raise UserError("trainer=fsdp can't pretrain here; trainer=ddp trains a copy of the model on each GPU.")
     if (cfg.batch_tokens // cfg.model.backbone.n_positions) % trainer.world_size:
         raise UserError(f"batch_tokens: {cfg.batch_tokens} can't be shared evenly by {trainer.world_size} processes.")
     return trainer
 
 
-def val_windows(ids: Any, context: int, cfg: DictConfig) -> list[Windows]:
-    """The held-out text in windows of the whole context, each token once, what is left at the end left out."""
-    starts = range(0, len(ids) - context, context)
+def val_windows(ids: np.ndarray, cfg: DictConfig, trainer: Trainer) -> list[Windows]:
+    """The held-out text in windows of the whole context, each token once, what is left at the end left out.
+
+    Of several processes each has its share.
+    """
+    context = cfg.model.backbone.n_positions
+    starts = range(0, len(ids) - context, context)[trainer.global_rank :: trainer.world_size]
     if not starts:
         raise UserError(f"data.val_every: the held-out documents have fewer tokens than the context, {context}.")
     size = max(1, 16_384 // context)
     return [windows(ids, starts[i : i + size], context, context) for i in range(0, len(starts), size)]
 
 
-def _vocabulary(cfg: DictConfig, documents: Documents, run_dir: Path) -> Path:
-    """The rank file to use, made from the text if there is none."""
-    kept = run_dir / "vocabulary.tiktoken"
+def _vocabulary(cfg: DictConfig, documents: Documents, resumed: dict[str, Any]) -> dict[bytes, int]:
+    """The ranks to use, made from the text if there are none."""
+    if resumed:
+        return ranks_from_text(resumed["vocabulary"])
     if cfg.vocabulary:
-        return rank_file(cfg.vocabulary)
-    if cfg.ckpt_path:
-        return rank_file(str(Path(cfg.ckpt_path).parent.parent / kept.name))
-    ranks = train_vocabulary(documents.train, cfg.model.backbone.vocab_size)
-    part = kept.with_suffix(f".{os.getpid()}.part")
-    save_vocabulary(ranks, part)
-    os.replace(part, kept)
-    return kept
+        return load_encoding(cfg.vocabulary)._mergeable_ranks
+    own = Path(cfg.model.weights).expanduser() / "vocabulary.tiktoken"
+    if own.is_file():
+        return read_ranks(own)
+    if cfg.model.weights != "random":
+        raise UserError(
+            "vocabulary: set it to the one that the weights were trained with, gpt2 or the path of a rank file; a new "
+            "one would give every embedding another meaning."
+        )
+    return train_vocabulary(documents.train, cfg.model.backbone.vocab_size)
+
+
+def _hardware(trainer: Trainer) -> str:
+    if torch.cuda.is_available() and trainer.strategy.root_device.type == "cuda":
+        return f"{trainer.world_size} x {torch.cuda.get_device_name()}"
+    return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
 
 
 def _open_checkpoint(ckpt_path: str | None) -> dict[str, Any] | None:
@@ -189,13 +264,13 @@ def _open_checkpoint(ckpt_path: str | None) -> dict[str, Any] | None:
         return None
     hint = "Set ckpt_path to the checkpoints/last.ckpt of the pretraining that is to go on."
     try:
-        checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(Path(ckpt_path).expanduser(), map_location="cpu", weights_only=True, mmap=True)
         return {"pretraining": checkpoint["pretraining"], "global_step": checkpoint["global_step"]}
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise UserError(f"ckpt_path: {ckpt_path} is not a whole checkpoint of a pretraining. {hint}") from error
 
 
-def _counts(documents: Documents, train_ids: Any, val_ids: Any) -> tuple[str, ...]:
+def _counts(documents: Documents, train_ids: np.ndarray, val_ids: np.ndarray) -> tuple[str, ...]:
     sizes = (len(documents.train), len(train_ids), len(documents.val), len(val_ids))
     return tuple(f"{size:,}" for size in sizes)
 
@@ -211,3 +286,5 @@ def _quieten() -> None:
         ".*exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", message)
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined] # known before the trainer is
+        logging.getLogger("gpt_classifier").setLevel(logging.ERROR)

@@ -1,9 +1,10 @@
 """A byte-level BPE vocabulary from text (Sennrich et al., 2016; over bytes as in Radford et al., 2019)."""
 
-import base64
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from gpt_classifier.data.tokenizer import ranks_to_text
 from gpt_classifier.errors import UserError
 
 
@@ -49,6 +50,7 @@ def _byte_values() -> dict[str, int]:
 
 
 def save_vocabulary(ranks: dict[bytes, int], path: Path) -> None:
-    """As tiktoken's rank files: a line of base64 and rank for each token."""
-    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks.items())
-    path.write_text("".join(lines), encoding="ascii")
+    """Write a rank file as tiktoken's; it appears whole or not at all."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(ranks_to_text(ranks), encoding="ascii")
+    os.replace(part, path)

@@ -16,10 +16,10 @@ from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
-from gpt_classifier.data.tokenizer import expect_vocabulary
+from gpt_classifier.data.tokenizer import expect_vocabulary, load_encoding, ranks_to_text
 from gpt_classifier.device import best_device, has_native_bf16
 from gpt_classifier.errors import UserError, expect_number, first_line
-from gpt_classifier.model.classifier import GPTClassifier
+from gpt_classifier.model.classifier import FORMAT, GPTClassifier
 from gpt_classifier.model.freezing import hold_frozen, hold_trained
 from gpt_classifier.model.pretrained import Base, content_hash, load_classifier, locate_weights
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
@@ -141,7 +141,7 @@ def load_data(cfg: DictConfig) -> MessageDataModule:
     """The prepared splits, fetched first if need be."""
     data: MessageDataModule = instantiate(cfg.data.module)
     data.prepare_data()
-    expect_vocabulary(cfg.model.tokenizer, cfg.model.backbone.vocab_size)
+    expect_vocabulary(cfg.model.tokenizer, cfg.model.backbone.vocab_size, cfg.model.weights)
     data.setup()
     return data
 
@@ -162,10 +162,13 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
         sha256 = content_hash(path, Path(cfg.cache_dir).expanduser() / "weights.json")
         base = Base(str(path), cfg.model.hub if cfg.model.weights == "pretrained" else None, sha256)
     spec = {
-        "format": 1,
+        "format": FORMAT,
         "backbone": asdict(config),
         "pooling": model.pooling.name,
         "tokenizer": cfg.model.tokenizer,
+        "vocabulary": None
+        if cfg.model.tokenizer == "gpt2"
+        else ranks_to_text(load_encoding(cfg.model.tokenizer)._mergeable_ranks),
         "class_names": data.class_names,
         "max_length": data.max_length,
         "pad_to": data.pad_to,
