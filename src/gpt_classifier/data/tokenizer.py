@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 import tiktoken
 
+from gpt_classifier.assets import ASSETS
 from gpt_classifier.errors import UserError
 
 Truncate = Literal["head", "tail"]
-
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gpt_classifier.assets import ASSETS
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.model.classifier import GPTClassifier
 from gpt_classifier.model.gpt import GPT, GPTConfig
@@ -27,8 +28,6 @@ from gpt_classifier.model.pooling import Pooling
 log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
-
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import logging
 import platform
 import shlex
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.strategies import FSDPStrategy
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.utils.data import DataLoader
 
@@ -29,8 +27,10 @@ from gpt_classifier.pretraining.corpus import Documents, TrainWindows, Windows, 
 from gpt_classifier.pretraining.export import Pretrained, export
 from gpt_classifier.pretraining.module import PretrainingModule, chunk_loss
 from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary
-from gpt_classifier.training.build import resolve_precision
+from gpt_classifier.training.build import NUMBERS, check_numbers, resolve_precision
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
+from gpt_classifier.training.quiet import quieten
+from gpt_classifier.training.resume import expect_same
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,13 @@ def pretrain(cfg: DictConfig) -> float:
         UserError: something that a user can mend.
     """
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    _quieten()
+    quieten()
     check(cfg)
     seed_everything(cfg.seed, verbose=False)
     reuse_freed_memory()
     documents = read_documents(Path(cfg.data.path).expanduser(), cfg.data.val_every)
-    checkpoint = _open_checkpoint(cfg.ckpt_path)
+    ckpt_path = Path(cfg.ckpt_path).expanduser() if cfg.ckpt_path else None
+    checkpoint = _open_checkpoint(ckpt_path) if ckpt_path else None
     resumed = checkpoint["pretraining"] if checkpoint else {}
     encoding = encoding_of(_vocabulary(cfg, documents, resumed))
     if encoding.n_vocab != cfg.model.backbone.vocab_size:
@@ -74,8 +75,8 @@ def pretrain(cfg: DictConfig) -> float:
             block.compile()
     ranks = encoding._mergeable_ranks
     settings = settings_to_keep(cfg) | {"data": hashlib.sha256(train_ids.tobytes()).hexdigest()[:12]}
-    if checkpoint:
-        _expect_same(settings, resumed["settings"], cfg.ckpt_path)
+    if ckpt_path:
+        expect_same(ckpt_path, {key: (resumed["settings"].get(key), ours) for key, ours in settings.items()})
     commands = [*resumed.get("commands", []), shlex.join(["python", *sys.argv])]
     spec = {"settings": settings, "commands": commands, "vocabulary": ranks_to_text(ranks)}
     module = PretrainingModule(
@@ -105,7 +106,7 @@ def pretrain(cfg: DictConfig) -> float:
     batches: Any = val_windows(val_ids, cfg, trainer)  # a list is a dataset of batches
     held_out: DataLoader[Windows] = DataLoader(batches, batch_size=None)
     loader = DataLoader(train_windows, batch_size=None)
-    trainer.fit(module, loader, held_out, ckpt_path=cfg.ckpt_path, weights_only=True)
+    trainer.fit(module, loader, held_out, ckpt_path=ckpt_path, weights_only=True)
     if trainer.global_step < trainer.max_steps:
         log.info(
             "stopped at step %d of %d; no model is written before the last", trainer.global_step, trainer.max_steps
@@ -132,21 +133,16 @@ def pretrain(cfg: DictConfig) -> float:
     return module.val["loss"]
 
 
-NUMBERS = {
+OWN_NUMBERS: dict[str, dict[str, Any]] = {
     "tokens": {"low": 1, "whole": True},
     "batch_tokens": {"low": 1, "whole": True},
     "val_steps": {"low": 1, "whole": True},
     "checkpoint_steps": {"low": 1, "whole": True},
     "data.val_every": {"low": 2, "whole": True},
-    "seed": {"low": 0, "high": 2**32 - 1, "whole": True},
-    "optimizer.lr": {"low": 0},
-    "optimizer.weight_decay": {"low": 0},
-    "model.dropout": {"low": 0, "high": 1},
-    "scheduler.warmup": {"low": 0, "high": 1},
-    "scheduler.final": {"low": 0},
-    "trainer.log_every_n_steps": {"low": 1, "whole": True},
+    "optimizer.muon_lr": {"low": 0},
+    "optimizer.momentum": {"low": 0, "high": 1},
 }
-"""What must be a number, and from where to where."""
+"""What must be a number, beside what training has too."""
 
 
 def check(cfg: DictConfig) -> None:
@@ -157,8 +153,7 @@ def check(cfg: DictConfig) -> None:
     """
     if OmegaConf.is_missing(cfg.data, "path") or not isinstance(cfg.data.path, str):
         raise UserError("data.path: set it to a text file, plain or .xz, documents separated by lines <|endoftext|>.")
-    for option, bounds in NUMBERS.items():
-        expect_number(option, OmegaConf.select(cfg, option), **bounds)  # type: ignore[arg-type]
+    check_numbers(cfg, NUMBERS | OWN_NUMBERS)
     if cfg.compile not in ("none", "loss", "all"):
         raise UserError(f"compile: expected none, loss or all, but it is {cfg.compile}.")
     context = cfg.model.backbone.n_positions
@@ -176,24 +171,14 @@ def check(cfg: DictConfig) -> None:
         raise UserError("trainer.accumulate_grad_batches can't be set here: batch_tokens is the size of a step.")
 
 
-def settings_to_keep(cfg: DictConfig) -> dict[str, Any]:
+def settings_to_keep(cfg: DictConfig) -> dict[str, str]:
     """What a resumed training must share with the one that it continues, as plain values."""
-    keys = ("model.backbone", "model.dropout", "optimizer", "scheduler", "seed", "tokens", "batch_tokens", "windows")
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    values = {key: plain[key.split(".")[0]] for key in (*keys, "data.val_every")}
-    for key in values:
-        if "." in key:
-            values[key] = values[key][key.split(".")[1]]
-    return {key: str(value) for key, value in values.items()}
-
-
-def _expect_same(settings: dict[str, Any], found: dict[str, Any], ckpt_path: str) -> None:
-    for key, value in settings.items():
-        if found.get(key) != value:
-            raise UserError(
-                f"ckpt_path: {ckpt_path} was trained with {key} {found.get(key)}, but this run has {value}. "
-                f"Resume with the options of that run, which are in {Path(ckpt_path).parent.parent / 'config.yaml'}."
-            )
+    keys = ("model.backbone", "optimizer", "scheduler", "seed", "tokens", "batch_tokens", "windows", "data.val_every")
+    values = {key: OmegaConf.select(cfg, key) for key in keys}
+    return {
+        key: str(OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
+        for key, value in values.items()
+    }
 
 
 def build_trainer(cfg: DictConfig, run_dir: Path) -> Trainer:
@@ -259,12 +244,10 @@ def _hardware(trainer: Trainer) -> str:
     return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
 
 
-def _open_checkpoint(ckpt_path: str | None) -> dict[str, Any] | None:
-    if ckpt_path is None:
-        return None
+def _open_checkpoint(ckpt_path: Path) -> dict[str, Any]:
     hint = "Set ckpt_path to the checkpoints/last.ckpt of the pretraining that is to go on."
     try:
-        checkpoint = torch.load(Path(ckpt_path).expanduser(), map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
         return {"pretraining": checkpoint["pretraining"], "global_step": checkpoint["global_step"]}
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise UserError(f"ckpt_path: {ckpt_path} is not a whole checkpoint of a pretraining. {hint}") from error
@@ -273,18 +256,3 @@ def _open_checkpoint(ckpt_path: str | None) -> dict[str, Any] | None:
 def _counts(documents: Documents, train_ids: np.ndarray, val_ids: np.ndarray) -> tuple[str, ...]:
     sizes = (len(documents.train), len(train_ids), len(documents.val), len(val_ids))
     return tuple(f"{size:,}" for size in sizes)
-
-
-def _quieten() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*mid-epoch.*",
-        ".*The dirpath has changed.*",
-        ".*LeafSpec.*",
-        ".*exists and is not empty.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined] # known before the trainer is
-        logging.getLogger("gpt_classifier").setLevel(logging.ERROR)

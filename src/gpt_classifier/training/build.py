@@ -57,10 +57,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: at the first of them.
     """
-    for option, bounds in NUMBERS.items():
-        value = OmegaConf.select(cfg, option, default="absent")
-        if value != "absent" and not (value is None and bounds.get("optional")):
-            expect_number(option, value, **{name: bound for name, bound in bounds.items() if name != "optional"})
+    check_numbers(cfg, NUMBERS)
     for option, reason in REFUSED.items():
         if OmegaConf.select(cfg, option) is not None:
             raise UserError(f"{option} can't be set: {reason}.")
@@ -71,6 +68,18 @@ def check(cfg: DictConfig) -> None:
         raise UserError(
             f"model.backbone.n_head: expected a divisor of n_embd, {backbone.n_embd}, but it is {backbone.n_head}."
         )
+
+
+def check_numbers(cfg: DictConfig, numbers: dict[str, dict[str, Any]]) -> None:
+    """Refuse what is outside a table such as `NUMBERS`.
+
+    Raises:
+        UserError: at the first of them.
+    """
+    for option, bounds in numbers.items():
+        value = OmegaConf.select(cfg, option, default="absent")
+        if value != "absent" and not (value is None and bounds.get("optional")):
+            expect_number(option, value, **{name: bound for name, bound in bounds.items() if name != "optional"})
 
 
 def build_trainer(cfg: DictConfig) -> Trainer:

@@ -65,13 +65,26 @@ def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
     ours, theirs = module.spec["base"] or {}, spec["base"] or {}
     if ours.get("sha256") != theirs.get("sha256"):
         pairs["model.weights"] = (theirs.get("path", "of its own"), ours.get("path", "of its own"))
+    expect_same(path, pairs)
+    return path
+
+
+def expect_same(path: Path, pairs: dict[str, tuple[Any, Any]]) -> None:
+    """Refuse a checkpoint of another training.
+
+    Args:
+        path: the checkpoint.
+        pairs: of each setting, what the checkpoint has and what this run has.
+
+    Raises:
+        UserError: at the first that differs.
+    """
     for key, (found, expected) in pairs.items():
         if found != expected:
             raise UserError(
                 f"ckpt_path: {path} was trained with {key} {found}, but this run has {expected}. "
                 f"Resume with the options of that run, which are in {path.parent.parent / 'config.yaml'}."
             )
-    return path
 
 
 def bring_best_along(checkpoint: Path, run_dir: Path) -> None:

@@ -2,14 +2,12 @@
 
 import logging
 import time
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer, seed_everything
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
@@ -19,6 +17,7 @@ from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.callbacks import BestCheckpoint
 from gpt_classifier.training.module import ClassifierModule
+from gpt_classifier.training.quiet import quieten
 from gpt_classifier.training.resume import bring_best_along, find_resumable, settings_to_keep
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ def train(cfg: DictConfig) -> float:
     """
     started = time.perf_counter()
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    _quieten()
+    quieten()
     check(cfg)
     seed_everything(cfg.seed, verbose=False)
     trainer = build_trainer(cfg)
@@ -58,25 +57,6 @@ def train(cfg: DictConfig) -> float:
     if trainer.is_global_zero:
         write_results(cfg, trainer, data, module, parameters, stages, seconds, run_dir)
     return stages["best"]["val"]["accuracy"]
-
-
-def _quieten() -> None:
-    """Say what concerns the user, once."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",  # the messages are in memory, tokenized
-        ".*smaller than the logging interval.*",  # such a run has its epochs to look at
-        ".*The dirpath has changed.*",  # of a resumed run
-        ".*exists and is not empty.*",
-        ".*LeafSpec.*",
-        ".*Glyph .* missing from font.*",  # a class name in a script that the pictures' font lacks
-        ".*It is recommended to use `self.log.*sync_dist=True.*",  # metrics are gathered before they are logged
-        ".*You have overridden `on_before_batch_transfer`.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined] # known before the trainer is
-        logging.getLogger("gpt_classifier").setLevel(logging.ERROR)
 
 
 def describe(
