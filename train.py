@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import hydra
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from gpt_classifier.config import readable_errors
@@ -13,9 +14,7 @@ CONF = Path(__file__).resolve().parent / "conf"
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def main(cfg: DictConfig) -> float:
     with readable_errors():
-        from gpt_classifier.training.run import train  # seconds of imports that --help does not need
-
-        return train(cfg)
+        return instantiate(cfg.procedure)(cfg)  # seconds of imports that --help does not need
 
 
 if __name__ == "__main__":

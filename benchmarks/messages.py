@@ -25,6 +25,7 @@ def chapters_split(sms_file: str) -> MessageDataModule:
         test_fraction=0.2,
         stratify=False,
         split_seed=123,
+        split_shuffles=1,
         train_size=None,
         subset_seed=123,
         batch_size=BATCH_SIZE,

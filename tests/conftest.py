@@ -70,6 +70,28 @@ def save_as_released(model: GPT, folder: Path) -> Path:
     return folder
 
 
+def book_state(ours: dict[str, torch.Tensor], out_head: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of a GPT in the naming of the book's GPTModel, its masks among them."""
+    names = {"wte.weight": "tok_emb.weight", "wpe.weight": "pos_emb.weight"}
+    names |= {"ln_f.weight": "final_norm.scale", "ln_f.bias": "final_norm.shift"}
+    state = {book: ours[name] for name, book in names.items()}
+    state |= {f"out_head.{name}": tensor for name, tensor in out_head.items()}
+    for i in range(sum(name.endswith("ln_1.bias") for name in ours)):
+        layer, block = f"h.{i}.", f"trf_blocks.{i}."
+        for what in ("weight", "bias"):
+            parts = ours[f"{layer}attn.c_attn.{what}"].chunk(3)
+            for name, part in zip(("W_query", "W_key", "W_value"), parts, strict=True):
+                state[f"{block}att.{name}.{what}"] = part.contiguous()
+            linear = {"att.out_proj": "attn.c_proj", "ff.layers.0": "mlp.c_fc", "ff.layers.2": "mlp.c_proj"}
+            for book, name in linear.items():
+                state[f"{block}{book}.{what}"] = ours[f"{layer}{name}.{what}"].contiguous()
+        for number in (1, 2):
+            state[f"{block}norm{number}.scale"] = ours[f"{layer}ln_{number}.weight"]
+            state[f"{block}norm{number}.shift"] = ours[f"{layer}ln_{number}.bias"]
+        state[f"{block}att.mask"] = torch.triu(torch.ones(8, 8), diagonal=1)
+    return state
+
+
 class Run:
     """The folder that `python train.py` left."""
 
@@ -108,8 +130,8 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]
     """Runs the real `train.py` with overrides, in this process, quickly: `train("seed=1") -> Run`."""
     from train import main
 
-    def run(*overrides: str, folder: str = "run") -> Run:
-        monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, f"hydra.run.dir={tmp_path / folder}", *overrides])
+    def run(*overrides: str, folder: str = "run", base: list[str] = SMALL) -> Run:
+        monkeypatch.setattr(sys, "argv", ["train.py", *base, f"hydra.run.dir={tmp_path / folder}", *overrides])
         main()
         return Run(tmp_path / folder)
 

@@ -19,20 +19,21 @@ from gpt_classifier.errors import UserError, first_line
 log = logging.getLogger(__name__)
 
 
-def compose(conf: Path, overrides: Sequence[str], name: str = "config") -> DictConfig:
+def compose(conf: Path, overrides: Sequence[str], name: str = "config", hydra_too: bool = False) -> DictConfig:
     """The configuration of a file such as `config.yaml` with Hydra overrides such as `model=gpt2-medium`.
 
     Args:
         conf: the project's `conf/`, absolute.
         overrides: as on the command line of `train.py`.
         name: of the file, without `.yaml`.
+        hydra_too: keep the node `hydra`, which tells what was chosen of each group.
 
     Raises:
         UserError: an override that does not fit.
     """
     try:
         with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-            return hydra.compose(name, overrides=list(overrides))
+            return hydra.compose(name, overrides=list(overrides), return_hydra_config=hydra_too)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(str(error)) from error
 

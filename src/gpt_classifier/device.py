@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import sys
 
 import torch
 
@@ -23,6 +24,21 @@ def has_native_bf16(device: str) -> bool:
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
+
+
+def peak_memory_gb(device: torch.device) -> float | None:
+    """Most memory that this process has held so far, in 10^9 bytes: of the GPU where it computes on one.
+
+    `None` where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def reuse_freed_memory() -> None:

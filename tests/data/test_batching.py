@@ -101,6 +101,7 @@ def test_chapters_batches(gpt2_vocabulary: None, sms_file: object) -> None:
         test_fraction=0.2,
         stratify=False,
         split_seed=123,
+        split_shuffles=1,
         train_size=None,
         subset_seed=123,
         batch_size=8,

@@ -41,6 +41,22 @@ def test_duplicates_across_the_chapters_split_are_counted(chapter: tuple[pd.Data
     assert prepare.overlap(chapter[1])["test"] == {"exact": 37, "near": 51}
 
 
+def test_shuffled_twice_the_split_is_that_of_the_books_experiments(chapter: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    frame, once = chapter
+    balanced = prepare.balance(frame, "undersample", ["ham", "spam"], seed=123)
+    ours = prepare.split(balanced, 0.1, 0.2, stratify=False, seed=123, shuffles=2)
+    ham, spam = (frame[frame["label"] == label] for label in ("ham", "spam"))
+    theirs = (
+        pd.concat([ham.sample(747, random_state=123), spam]).sample(frac=1, random_state=123).reset_index(drop=True)
+    )
+    theirs = theirs.sample(frac=1, random_state=123).reset_index(drop=True)
+    bounds = {"train": (0, 1045), "val": (1045, 1194), "test": (1194, 1494)}
+    for name, (start, end) in bounds.items():
+        assert ours.loc[ours["split"] == name, "text"].tolist() == theirs["text"][start:end].tolist()
+    assert ours["text"].tolist() != once["text"].tolist()
+    assert prepare.overlap(ours)["test"]["exact"] == 36
+
+
 def test_near_deduplication_leaves_no_overlap(chapter: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     frame, _ = prepare.deduplicate(chapter[0], "near")
     balanced = prepare.balance(frame, "undersample", ["ham", "spam"], seed=123)

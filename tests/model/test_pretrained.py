@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import book_state
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt_classifier.errors import UserError
 from gpt_classifier.model.gpt import GPTConfig
 from gpt_classifier.model.pooling import LastToken
-from gpt_classifier.model.pretrained import load_backbone, load_classifier, locate_weights
+from gpt_classifier.model.pretrained import TRANSPOSED, load_backbone, load_classifier, locate_weights
 
 SHAPES = [
     GPTConfig(vocab_size=97, n_positions=32, n_embd=24, n_layer=3, n_head=4),
@@ -70,36 +71,14 @@ def test_sharded_folder_loads(tmp_path: Path) -> None:
     torch.testing.assert_close(ours.h[2].mlp.c_fc.weight, theirs.transformer.h[2].mlp.c_fc.weight.t())
 
 
-def book_state(model: GPT2LMHeadModel, out_head: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same weights in the naming of the book's GPTModel."""
-    ours = model.transformer.state_dict()
-    state = {
-        "tok_emb.weight": ours["wte.weight"],
-        "pos_emb.weight": ours["wpe.weight"],
-        "final_norm.scale": ours["ln_f.weight"],
-        "final_norm.shift": ours["ln_f.bias"],
-        **{f"out_head.{name}": tensor for name, tensor in out_head.items()},
-    }
-    for i in range(model.config.n_layer):
-        layer, block = f"h.{i}.", f"trf_blocks.{i}."
-        weights = ours[layer + "attn.c_attn.weight"].chunk(3, dim=1)
-        biases = ours[layer + "attn.c_attn.bias"].chunk(3)
-        for name, weight, bias in zip(("W_query", "W_key", "W_value"), weights, biases, strict=True):
-            state[f"{block}att.{name}.weight"], state[f"{block}att.{name}.bias"] = weight.t().contiguous(), bias
-        linear = {"att.out_proj": "attn.c_proj", "ff.layers.0": "mlp.c_fc", "ff.layers.2": "mlp.c_proj"}
-        for theirs, released in linear.items():
-            state[f"{block}{theirs}.weight"] = ours[f"{layer}{released}.weight"].t().contiguous()
-            state[f"{block}{theirs}.bias"] = ours[f"{layer}{released}.bias"]
-        for number in (1, 2):
-            state[f"{block}norm{number}.scale"] = ours[f"{layer}ln_{number}.weight"]
-            state[f"{block}norm{number}.shift"] = ours[f"{layer}ln_{number}.bias"]
-        state[f"{block}att.mask"] = torch.triu(torch.ones(8, 8), diagonal=1)
-    return state
+def in_our_layout(model: GPT2LMHeadModel) -> dict[str, torch.Tensor]:
+    state = model.transformer.state_dict()
+    return {name: tensor.t() if name.endswith(TRANSPOSED) else tensor for name, tensor in state.items()}
 
 
 def test_state_dict_in_the_books_naming_loads(tmp_path: Path) -> None:
     theirs = reference(SHAPES[0])
-    torch.save(book_state(theirs, {"weight": theirs.lm_head.weight.detach()}), tmp_path / "gpt.pth")
+    torch.save(book_state(in_our_layout(theirs), {"weight": theirs.lm_head.weight.detach()}), tmp_path / "gpt.pth")
     ours, head = load_backbone(SHAPES[0], tmp_path / "gpt.pth")
     ids = torch.randint(97, (2, 20))
     with torch.no_grad():
@@ -112,7 +91,7 @@ def test_state_dict_in_the_books_naming_loads(tmp_path: Path) -> None:
 def test_fine_tuned_book_classifier_brings_its_head(tmp_path: Path) -> None:
     theirs, out_head = reference(SHAPES[0]), {"weight": torch.randn(2, 24), "bias": torch.randn(2)}
     path = tmp_path / "review_classifier.pth"
-    torch.save(book_state(theirs, out_head), path)
+    torch.save(book_state(in_our_layout(theirs), out_head), path)
     model = load_classifier(SHAPES[0], path, LastToken(), num_classes=2)
     ids, lengths = torch.randint(97, (2, 20)), torch.tensor([20, 7])
     with torch.no_grad():
@@ -148,7 +127,7 @@ def test_truncated_safetensors_file_is_refused(tmp_path: Path, kept: int) -> Non
 @pytest.mark.parametrize("kept", [0, 100, 5000])
 def test_truncated_state_dict_is_refused(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "gpt.pth"
-    torch.save(book_state(reference(SHAPES[0]), {}), path)
+    torch.save(book_state(in_our_layout(reference(SHAPES[0])), {}), path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError, match="truncated"):
         load_backbone(SHAPES[0], path)

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
-from conftest import ROOT, Run
+import torch
+from conftest import ROOT, Run, book_state
+
+from gpt_classifier.model.gpt import GPT, GPTConfig
 
 TEXT = 'You are a winner, you\'ve been "selected" to receive $1000 cash, a=b, {c}'
 
@@ -126,7 +130,47 @@ def test_cache_lists_and_clears_what_training_kept(
     assert [path.name for path in cache.iterdir()] == ["of the user's"]
 
 
-@pytest.mark.parametrize("name", ["predict", "generate", "zero_shot", "cache"])
+def test_examine_tells_how_many_labels_depend_on_the_padding(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    run = train("pooling=padded_last_token", "data.pad_to=train", "data.train_size=null", "optimizer.lr=1e-2")
+    longest = run.metrics["data"]["pad_to"]
+    capsys.readouterr()
+    examine = script("examine").main
+    checkpoint = str(run.folder / "checkpoints" / "best.ckpt")
+    examine(["--weights", checkpoint, "--model", "gpt2-nano", "--out", str(tmp_path / "out"), "data=sample_sms"])
+    printed = capsys.readouterr().out
+    accuracy = run.metrics["best"]["test"]["accuracy"]
+    assert f"test accuracy       {accuracy:8.2%} of" in printed
+    assert f"padded to {longest}" in printed
+    frame = pd.read_csv(tmp_path / "out" / "padding.csv")
+    assert frame["tokens"].tolist() == list(range(1, longest + 1))
+    assert frame["accuracy"].iloc[-1] == pytest.approx(accuracy)
+    assert (tmp_path / "out" / "padding.png").stat().st_size > 10_000
+
+
+def test_examine_opens_the_books_state_dict_and_refuses_what_is_no_classifier(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    width = 12
+    config = GPTConfig(vocab_size=8192, n_positions=200, n_embd=width, n_layer=2, n_head=2)
+    shapes = {"backbone.n_positions": 200, "backbone.n_embd": width, "backbone.n_layer": 2, "backbone.n_head": 2}
+    overrides = ["data=sample_sms", *(f"model.{key}={value}" for key, value in shapes.items())]
+    state = book_state(GPT(config).initialise().state_dict(), {"weight": torch.randn(2, width), "bias": torch.zeros(2)})
+    examine = script("examine").main
+    torch.save(state, tmp_path / "review_classifier.pth")
+    arguments = ["--model", "gpt2-nano", "--out", str(tmp_path / "out"), *overrides, "--weights"]
+    examine([*arguments, str(tmp_path / "review_classifier.pth")])
+    assert "read at position -1, as the chapter does" in capsys.readouterr().out
+
+    del state["out_head.weight"], state["out_head.bias"]
+    torch.save(state, tmp_path / "gpt.pth")
+    for path, message in (("gpt.pth", "has no head for classes"), ("none.pth", "there is no file")):
+        with pytest.raises(SystemExit, match=message):
+            examine([*arguments, str(tmp_path / path)])
+
+
+@pytest.mark.parametrize("name", ["predict", "generate", "zero_shot", "cache", "experiments", "examine"])
 def test_help_needs_no_heavy_import(name: str) -> None:
     code = f"import sys; sys.argv = ['{name}', '--help']; import runpy\n"
     code += f"try: runpy.run_path({str(ROOT / 'scripts' / f'{name}.py')!r}, run_name='__main__')\n"

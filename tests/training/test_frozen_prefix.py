@@ -36,7 +36,17 @@ FREEZE: dict[str, Callable[[GPTClassifier], None]] = {
 
 def all_positions(model: GPTClassifier, ids: Tensor, lengths: Tensor) -> Tensor:
     """The reference: every block at every position, then pooling, then the head."""
-    return model.head(model.pooling(model.backbone(ids), lengths))
+    T = ids.shape[1]
+    real = torch.arange(T) < (T if model.pooling.reads_padding else lengths[:, None])  # (B, T) or (T,)
+    seen = torch.ones(T, T, dtype=torch.bool).tril() if model.causal else real.view(-1, 1, 1, T)
+    x = model.backbone.embed(ids)
+    for block in model.backbone.h:
+        q, k, v = block.attn.c_attn(block.ln_1(x)).view(*x.shape[:2], 3, model.backbone.config.n_head, -1).unbind(2)
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
+        x = x + block.attn.c_proj(torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2))
+        x = x + block.mlp(block.ln_2(x))
+    return model.head(model.pooling(model.backbone.ln_f(x), lengths))
 
 
 def options(folder: Path, **changes: object) -> CacheOptions:
@@ -49,6 +59,7 @@ def prefix_of(model: GPTClassifier, cache: CacheOptions, padded_length: int | No
         weights=None,
         backbone=asdict(model.backbone.config),
         depth=depth,
+        causal=model.causal,
         dtype="float32",
         pooling=model.pooling.name if depth == model.pooled_depth else None,
         padded_length=padded_length,
@@ -64,14 +75,20 @@ def messages(random: np.random.Generator, n: int, longest: int, vocabulary: int)
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("freeze", FREEZE)
 @settings(max_examples=3, deadline=None)
-@given(n_head=st.integers(1, 3), n_layer=st.integers(2, 4), seed=st.integers(0, 10_000))
+@given(n_head=st.integers(1, 3), n_layer=st.integers(2, 4), causal=st.booleans(), seed=st.integers(0, 10_000))
 def test_training_is_the_same_over_fifty_steps(
-    tmp_path_factory: pytest.TempPathFactory, freeze: str, pooling: str, n_head: int, n_layer: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    freeze: str,
+    pooling: str,
+    n_head: int,
+    n_layer: int,
+    causal: bool,
+    seed: int,
 ) -> None:
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     config = GPTConfig(vocab_size=40, n_positions=24, n_embd=8 * n_head, n_layer=n_layer, n_head=n_head)
-    reference = GPTClassifier(GPT(config).initialise(), POOLINGS[pooling](), num_classes=3)
+    reference = GPTClassifier(GPT(config).initialise(), POOLINGS[pooling](), num_classes=3, causal=causal)
     for parameter in reference.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     FREEZE[freeze](reference)

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SMALL, Run
+from conftest import ROOT, SMALL, Run, save_as_released
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gpt_classifier.config import compose
 from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.model.gpt import GPT, GPTConfig
 from gpt_classifier.training.callbacks import BestCheckpoint
 
 
@@ -73,12 +74,44 @@ def test_tensorboard_shows_curves_hyperparameters_figures_and_mistakes(train: Ca
     assert any("hparams" in tag for tag in board.summary_metadata)
 
 
-def test_best_checkpoint_predicts_what_the_report_says(train: Callable[..., Run]) -> None:
-    run = train()
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["freeze=lora", "freeze.layers=[query,value,head]", "optimizer.lr=1e-2"],
+        ["model.causal=false", "pooling=first_token"],
+        ["model.causal=false", "pooling=padded_mean", "data.pad_to=train", "cache.enabled=false"],
+    ],
+)
+def test_best_checkpoint_predicts_what_the_report_says(train: Callable[..., Run], overrides: list[str]) -> None:
+    run = train("optimizer.lr=1e-2", *overrides)
     predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt")
     test = pd.read_csv(run.folder / "splits" / "test.csv")
     accuracy = np.mean(np.array(predictor.predict(test["text"].tolist())) == test["label"])
     assert accuracy == pytest.approx(run.metrics["best"]["test"]["accuracy"])
+
+
+def test_lora_on_a_file_of_weights_keeps_its_adapters_alone_and_resumes(
+    train: Callable[..., Run], tmp_path: Path
+) -> None:
+    config = GPTConfig(vocab_size=8192, n_positions=1024, n_embd=48, n_layer=2, n_head=6)
+    weights = save_as_released(GPT(config).initialise(), tmp_path / "weights")
+    options = [f"model.weights={weights}", "freeze=lora", "freeze.dropout=0.1", "freeze.rank=2", "scheduler=none"]
+    run = train(*options)
+    names = set(run.checkpoint()["state_dict"])
+    assert {"model.head.weight", "model.backbone.h.0.attn.c_attn.lora_a"} <= names
+    assert all("lora_" in name or name.startswith("model.head.") for name in names)
+    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt")
+    predicted = np.array(predictor.predict(run.texts("test"))) == run.labels("test")
+    assert predicted.mean() == pytest.approx(run.metrics["best"]["test"]["accuracy"])
+
+    first = train(*options, "trainer.max_epochs=1", folder="first")
+    last = first.folder / "checkpoints" / "last.ckpt"
+    resumed = train(*options, f"ckpt_path={last}", folder="resumed")
+    unbroken, found = (each.checkpoint("last")["state_dict"] for each in (run, resumed))
+    assert all(torch.equal(unbroken[name], found[name]) for name in unbroken)
+    with pytest.raises(SystemExit):
+        train(*options, "freeze.rank=3", f"ckpt_path={last}", folder="other")
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_does_not(train: Callable[..., Run]) -> None:
@@ -349,7 +382,7 @@ def test_resuming_with_something_else_is_refused(train: Callable[..., Run], capf
         ("best.ckpt",): "holds weights only",
         ("cut.ckpt",): "is not a whole checkpoint",
         ("last.ckpt", "pooling=mean"): "was trained with pooling last_token, but this run has mean",
-        ("last.ckpt", "freeze=none"): "was trained with freeze last_block 1, but this run has none",
+        ("last.ckpt", "freeze=none"): "was trained with freeze last_block n=1, but this run has none",
         ("last.ckpt", "data.split_seed=1"): "was trained with messages and their split",
         ("last.ckpt", "optimizer.lr=1e-5"): "lr=0.001",
         ("last.ckpt", "scheduler=none"): "was trained with scheduler",

@@ -94,6 +94,7 @@ class MessageDataModule(LightningDataModule):
         test_fraction: part of the messages for testing.
         stratify: whether each split has its share of every class.
         split_seed: of undersampling and of the split.
+        split_shuffles: how often the messages are shuffled before the split, see `prepare.split`.
         train_size: train on that many messages, or that fraction of them; `None` for all.
         subset_seed: which ones.
         batch_size: messages of a training step over all processes.
@@ -120,6 +121,7 @@ class MessageDataModule(LightningDataModule):
         test_fraction: float,
         stratify: bool,
         split_seed: int,
+        split_shuffles: int,
         train_size: float | int | None,
         subset_seed: int,
         batch_size: int,
@@ -133,6 +135,7 @@ class MessageDataModule(LightningDataModule):
         expect_number("data.batch_size", batch_size, 1, whole=True)
         expect_number("data.bucket_batches", bucket_batches, 1, whole=True)
         expect_number("data.split_seed", split_seed, 0, 2**32 - 1, whole=True)
+        expect_number("data.split_shuffles", split_shuffles, 1, 100, whole=True)
         expect_number("data.subset_seed", subset_seed, 0, 2**32 - 1, whole=True)
         if truncate not in ("head", "tail"):
             raise UserError(f"data.truncate: expected head or tail, but it is {truncate}.")
@@ -150,6 +153,7 @@ class MessageDataModule(LightningDataModule):
         self.test_fraction = test_fraction
         self.stratify = stratify
         self.split_seed = split_seed
+        self.split_shuffles = split_shuffles
         self.train_size = train_size
         self.subset_seed = subset_seed
         self.batch_size = batch_size
@@ -171,7 +175,9 @@ class MessageDataModule(LightningDataModule):
         frame, dropped = prepare.deduplicate(messages.frame, self.deduplicate)
         prepare.check_classes(frame, messages.class_names)
         frame = prepare.balance(frame, self.balance, messages.class_names, self.split_seed)
-        frame = prepare.split(frame, self.val_fraction, self.test_fraction, self.stratify, self.split_seed)
+        frame = prepare.split(
+            frame, self.val_fraction, self.test_fraction, self.stratify, self.split_seed, self.split_shuffles
+        )
         frame = prepare.subset_train(frame, self.train_size, self.subset_seed)
         self.class_names = messages.class_names
         self.report = DataReport(

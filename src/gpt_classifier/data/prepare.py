@@ -75,7 +75,9 @@ def balance(frame: pd.DataFrame, how: Balance, class_names: list[str], seed: int
     return pd.concat([*sampled, frame[given]], ignore_index=True)
 
 
-def split(frame: pd.DataFrame, val_fraction: float, test_fraction: float, stratify: bool, seed: int) -> pd.DataFrame:
+def split(
+    frame: pd.DataFrame, val_fraction: float, test_fraction: float, stratify: bool, seed: int, shuffles: int = 1
+) -> pd.DataFrame:
     """Shuffle the messages that have no split yet and assign them one.
 
     Splits that came with the frame are complete; the others take their fraction, and training takes the rest.
@@ -87,6 +89,7 @@ def split(frame: pd.DataFrame, val_fraction: float, test_fraction: float, strati
         stratify: give each split its share of every class, at least one message. Otherwise one shuffle is
             cut where the book's chapter cuts it: training up to `int(n · 0.7)`, validation the next `int(n · 0.1)`.
         seed: of the shuffle.
+        shuffles: how often, each time with the same seed; the script of the book's experiments does so twice.
 
     Returns:
         The frame in the order train, val, test, each shuffled.
@@ -101,7 +104,9 @@ def split(frame: pd.DataFrame, val_fraction: float, test_fraction: float, strati
             )
     parts_of = {"val": val_fraction, "test": test_fraction}
     fractions = {name: part for name, part in parts_of.items() if not (given["split"] == name).any()}
-    shuffled = frame[frame["split"].isna()].sample(frac=1, random_state=seed)
+    shuffled = frame[frame["split"].isna()]
+    for _ in range(shuffles):
+        shuffled = shuffled.sample(frac=1, random_state=seed)
     pool = _cut_each_class(shuffled, fractions, seed) if stratify else _cut_in_order(shuffled, fractions)
     joined = pd.concat([pool, given])
     for name in SPLITS:

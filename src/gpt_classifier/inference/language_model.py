@@ -33,6 +33,8 @@ class LanguageModel:
     @classmethod
     def from_config(cls, model: DictConfig, seed: int) -> "LanguageModel":
         """What the `model` group of a composed configuration describes; `seed` draws random weights."""
+        if not model.causal:
+            raise UserError("model.causal: a language model predicts from earlier tokens alone. Leave it true.")
         expect_vocabulary(model.tokenizer, model.backbone.vocab_size, str(model.weights))
         torch.manual_seed(seed)
         backbone, _ = load_backbone(instantiate(model.backbone), locate_weights(model.weights, model.hub))

@@ -15,6 +15,7 @@ from gpt_classifier.errors import UserError
 from gpt_classifier.model.classifier import FORMAT, GPTClassifier
 from gpt_classifier.model.freezing import hold_frozen
 from gpt_classifier.model.gpt import GPT, GPTConfig
+from gpt_classifier.model.lora import add_adapters, merge
 from gpt_classifier.model.pooling import POOLINGS
 from gpt_classifier.model.pretrained import Base, content_hash, load_backbone, locate_weights
 
@@ -62,12 +63,16 @@ class Predictor:
             trained = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
             config = GPTConfig(**spec["backbone"])
             with torch.device("meta"):
-                model = GPTClassifier(GPT(config), POOLINGS[spec["pooling"]](), len(spec["class_names"]))
+                pooling = POOLINGS[spec["pooling"]]()
+                model = GPTClassifier(GPT(config), pooling, len(spec["class_names"]), spec["causal"])
             if spec["base"] is not None:
                 model.backbone, _ = load_backbone(config, _find_base(Base(**spec["base"]), weights, path))
-            missing, unknown = model.load_state_dict(trained, strict=spec["base"] is None, assign=True)
-            if unknown or any(name.startswith("head.") for name in missing):
+            if spec["lora"]:
+                add_adapters(model, **spec["lora"])
+            _, unknown = model.load_state_dict(trained, strict=spec["base"] is None, assign=True)
+            if unknown or any(tensor.is_meta for tensor in model.state_dict().values()):
                 raise ValueError("its weights are not those of its model")
+            merge(model)
         except UserError:
             raise
         except Exception as error:  # torch raises half a dozen kinds for a damaged file

@@ -1,12 +1,14 @@
 """A GPT backbone read at one vector a message, with a linear head for the classes."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from gpt_classifier.model.gpt import GPT
 from gpt_classifier.model.pooling import Pooling
 
-FORMAT = 2  # of what a checkpoint says beside weights
+FORMAT = 3  # of what a checkpoint says beside weights
 
 
 class GPTClassifier(nn.Module):
@@ -19,12 +21,16 @@ class GPTClassifier(nn.Module):
         backbone: the pretrained GPT, of width D.
         pooling: one of `gpt_classifier.model.pooling.POOLINGS`.
         num_classes: number of classes, C; the head is `Linear(D, C)`, with bias.
+        causal: each token sees itself and earlier ones, as in pretraining; `False` lets it see the whole message,
+            and padding too where the pooling reads it.
     """
 
-    def __init__(self, backbone: GPT, pooling: Pooling, num_classes: int) -> None:
+    def __init__(self, backbone: GPT, pooling: Pooling, num_classes: int, causal: bool = True) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
+        self.causal = causal
+        self.lora: dict[str, Any] | None = None  # what `gpt_classifier.model.lora.add_adapters` was told
         self.head = nn.Linear(backbone.config.n_embd, num_classes)
 
     @property
@@ -79,11 +85,17 @@ class GPTClassifier(nn.Module):
             return x
         blocks = self.backbone.h
         positions = self.pooling.positions(lengths, x.shape[1])
+        visible = None if self.causal else self._visible(lengths, x.shape[1])
         for i, block in enumerate(blocks[start:stop], start):
             last = i == len(blocks) - 1
-            x = block(x, positions if last else None)
+            x = block(x, positions if last else None, visible)
         if stop < self.pooled_depth:
             return x
         with torch.autocast(x.device.type, enabled=False):
             x = self.backbone.ln_f(x.to(self.backbone.ln_f.weight.dtype))
             return x[:, 0] if positions is not None else self.pooling(x, lengths)
+
+    def _visible(self, lengths: Tensor, T: int) -> Tensor:
+        if self.pooling.reads_padding:
+            return torch.ones(1, T, dtype=torch.bool, device=lengths.device)
+        return torch.arange(T, device=lengths.device) < lengths[:, None]  # (B, T)

@@ -40,7 +40,7 @@ class GPTConfig:
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention."""
+    """Multi-head self-attention, causal unless told what is visible."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -49,14 +49,16 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
-        if positions is not None:
-            return self._at(x, positions)
+    def forward(self, x: Tensor, positions: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        if positions is not None and type(self.c_attn) is nn.Linear:  # an adapter is not in the weight
+            return self._at(x, positions, visible)
         q, k, v = (self._heads(part) for part in self.c_attn(x).chunk(3, dim=2))
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self._drop, is_causal=True)
-        return self._merge(y)
+        mask = None if visible is None else visible[:, None, None]  # (B, 1, 1, T)
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=self._drop, is_causal=mask is None)
+        y = y.transpose(1, 2).flatten(2)  # (B, T, D)
+        return self.c_proj(y if positions is None else take(y, positions))
 
-    def _at(self, x: Tensor, positions: Tensor) -> Tensor:
+    def _at(self, x: Tensor, positions: Tensor, visible: Tensor | None) -> Tensor:
         """One query a row, `(B, 1, D)`, without keys and values.
 
         As `q · (W_k x) = (W_k^T q) · x` and `sum a (W_v x) = W_v (sum a x)`, each head's share of W_k and W_v is
@@ -69,7 +71,7 @@ class Attention(nn.Module):
         q = w_q @ take(x, positions)[:, 0].t()  # (H, D/H, B)
         q = q + b_q.to(q.dtype)
         folded = (q.transpose(1, 2) @ w_k).transpose(0, 1)  # (B, H, D)
-        seen = torch.arange(T, device=x.device) <= positions[:, None]  # (B, T)
+        seen = torch.arange(T, device=x.device) <= positions[:, None] if visible is None else visible  # (B, T)
         with torch.autocast(x.device.type, enabled=False):  # next to no work, and a shape of its own for every T
             scores = folded.to(x.dtype) @ x.transpose(1, 2) * (D // self.n_head) ** -0.5  # (B, H, T)
             scores = scores.masked_fill(~seen[:, None], -torch.inf)
@@ -86,9 +88,6 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor) -> Tensor:
         B, T, D = x.shape
         return x.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)  # (B, H, T, D/H)
-
-    def _merge(self, y: Tensor) -> Tensor:
-        return self.c_proj(y.transpose(1, 2).flatten(2))  # (B, T, D)
 
 
 class MLP(nn.Module):
@@ -114,10 +113,19 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
-        """`(B, T, D)` to `(B, T, D)`, or at one position of each row, `(B, 1, D)`, without computing the others."""
+    def forward(self, x: Tensor, positions: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """One block further.
+
+        Args:
+            x: `(B, T, D)`.
+            positions: `(B,)`, the one position of each row to compute; `None` for all.
+            visible: `(B, T)` or `(1, T)` booleans, the tokens that every token sees; `None`: itself and earlier ones.
+
+        Returns:
+            `(B, T, D)`, or `(B, 1, D)` at the positions.
+        """
         residual = x if positions is None else take(x, positions)
-        x = residual + self.drop(self.attn(self.ln_1(x), positions))
+        x = residual + self.drop(self.attn(self.ln_1(x), positions, visible))
         return x + self.drop(self.mlp(self.ln_2(x)))
 
 

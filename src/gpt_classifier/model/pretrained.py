@@ -68,7 +68,9 @@ def locate_weights(weights: str, hub: str | None = None) -> Path | None:
     return path.absolute()
 
 
-def load_classifier(config: GPTConfig, path: Path | None, pooling: Pooling, num_classes: int) -> GPTClassifier:
+def load_classifier(
+    config: GPTConfig, path: Path | None, pooling: Pooling, num_classes: int, causal: bool = True
+) -> GPTClassifier:
     """A classifier on a pretrained (or random) backbone, with a fresh head.
 
     A file that holds an already fine-tuned classifier, such as the book's `review_classifier.pth`,
@@ -79,12 +81,13 @@ def load_classifier(config: GPTConfig, path: Path | None, pooling: Pooling, num_
         path: of the weights, as in `load_backbone`.
         pooling: one of `gpt_classifier.model.pooling.POOLINGS`.
         num_classes: C.
+        causal: as `GPTClassifier`.
 
     Raises:
         UserError: as `load_backbone`; or the file's head is for another number of classes.
     """
     backbone, head = load_backbone(config, path)
-    model = GPTClassifier(backbone, pooling, num_classes)
+    model = GPTClassifier(backbone, pooling, num_classes, causal)
     if head:
         found = head["weight"].shape[0]
         if found != num_classes:

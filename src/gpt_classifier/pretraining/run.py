@@ -154,6 +154,8 @@ def check(cfg: DictConfig) -> None:
     if OmegaConf.is_missing(cfg.data, "path") or not isinstance(cfg.data.path, str):
         raise UserError("data.path: set it to a text file, plain or .xz, documents separated by lines <|endoftext|>.")
     check_numbers(cfg, NUMBERS | OWN_NUMBERS)
+    if not cfg.model.causal:
+        raise UserError("model.causal: pretraining predicts from earlier tokens alone. Leave it true.")
     if cfg.compile not in ("none", "loss", "all"):
         raise UserError(f"compile: expected none, loss or all, but it is {cfg.compile}.")
     context = cfg.model.backbone.n_positions

@@ -63,6 +63,8 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{option} can't be set: {reason}.")
     if not isinstance(cfg.model.weights, str):
         raise UserError(f"model.weights: expected pretrained, random or a path, but it is {cfg.model.weights}.")
+    if not isinstance(cfg.model.causal, bool):
+        raise UserError(f"model.causal: expected true or false, but it is {cfg.model.causal}.")
     backbone = cfg.model.backbone
     if backbone.n_embd % backbone.n_head:
         raise UserError(
@@ -159,7 +161,7 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
     """The classifier with its frozen part switched off, and how it is trained."""
     config = instantiate(cfg.model.backbone)
     path = locate_weights(cfg.model.weights, cfg.model.hub)
-    model = load_classifier(config, path, instantiate(cfg.pooling), len(data.class_names))
+    model = load_classifier(config, path, instantiate(cfg.pooling), len(data.class_names), cfg.model.causal)
     instantiate(cfg.freeze)(model)
     sharded = isinstance(trainer.strategy, FSDPStrategy)  # it wants one type in each block, and moves weights about
     compute_type = torch.float32 if sharded else COMPUTE_TYPES.get(str(trainer.precision), torch.float32)
@@ -174,6 +176,8 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
         "format": FORMAT,
         "backbone": asdict(config),
         "pooling": model.pooling.name,
+        "causal": model.causal,
+        "lora": model.lora,
         "tokenizer": cfg.model.tokenizer,
         "vocabulary": None
         if cfg.model.tokenizer == "gpt2"
@@ -224,6 +228,7 @@ def build_prefix(
             weights=base.sha256 if base else None,
             backbone=asdict(model.backbone.config),
             depth=depth,
+            causal=model.causal,
             dtype=str(compute_type).removeprefix("torch."),
             pooling=model.pooling.name if depth == model.pooled_depth else None,
             padded_length=int(data.pad_to) if padded else None,

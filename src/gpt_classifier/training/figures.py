@@ -14,17 +14,18 @@ matplotlib.use("Agg")  # files only: no display is needed
 TRAIN, VAL = "#4477aa", "#cc6633"
 
 
-def curves(history: Sequence[dict[str, float]], what: str) -> Figure:
+def curves(history: Sequence[dict[str, float]], what: str, training: str = "training, running") -> Figure:
     """Loss or accuracy during training, against epochs below and examples seen above.
 
     Args:
         history: rows with `epoch`, `examples` and any of `train/running_{what}` and `val/{what}`.
         what: `loss` or `accuracy`.
+        training: what the training curve is called.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     series = (
-        (f"train/running_{what}", "training, running", TRAIN, {"linewidth": 1.2, "alpha": 0.8}),
+        (f"train/running_{what}", training, TRAIN, {"linewidth": 1.2, "alpha": 0.8}),
         (f"val/{what}", "validation", VAL, {"linewidth": 1.8, "marker": "o", "markersize": 5}),
     )
     for key, label, color, style in series:
@@ -80,6 +81,21 @@ def precision_recall(logits: Tensor, labels: Tensor, class_names: Sequence[str],
     axes.grid(alpha=0.25)
     if len(class_names) <= 20:
         axes.legend(loc="lower left", frameon=False)
+    return figure
+
+
+def padding(accuracy: Sequence[float], changed: Sequence[int], messages: int) -> Figure:
+    """Test accuracy, and how many labels differ from those without padding, at each padded length from 1 token."""
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    tokens = range(1, len(accuracy) + 1)
+    above.plot(tokens, accuracy, color=TRAIN)
+    above.set_ylabel("test accuracy")
+    below.plot(tokens, changed, color=VAL)
+    below.set_ylabel(f"labels changed, of {messages}")
+    below.set_xlabel("tokens that shorter messages are padded to (1: no padding)")
+    for axes in (above, below):
+        axes.grid(alpha=0.25)
     return figure
 
 

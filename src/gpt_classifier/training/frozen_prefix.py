@@ -32,7 +32,7 @@ from gpt_classifier.model.freezing import hold_frozen
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of shards and keys: a change makes older ones foreign
+FORMAT = 3  # of shards and keys: a change makes older ones foreign
 SHARD_BYTES = 32 * 2**20  # written at once, through a copy
 BATCH_TOKENS = 2048  # of one pass, as many as keep matrix products at full speed
 
@@ -69,6 +69,7 @@ class PrefixKey:
         weights: hash of the content of the frozen weights; `None` as long as it is not known.
         backbone: sizes, heads among them.
         depth: how many blocks are done; see `GPTClassifier`.
+        causal: whether tokens see earlier ones only.
         dtype: that products are computed and activations are kept in.
         pooling: its name where the depth includes it, else `None`.
         padded_length: where pooling reads padding, the length that each message is padded to, else `None`.
@@ -79,6 +80,7 @@ class PrefixKey:
     weights: str | None
     backbone: dict[str, Any]
     depth: int
+    causal: bool
     dtype: str
     pooling: str | None
     padded_length: int | None

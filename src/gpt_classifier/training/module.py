@@ -220,10 +220,7 @@ class ClassifierModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classifier"] = self.spec
-        if not self.strict_loading:
-            trained = self._trained_names()
-            state = checkpoint["state_dict"]
-            checkpoint["state_dict"] = {name: tensor for name, tensor in state.items() if name in trained}
+        checkpoint["state_dict"] = self.kept(checkpoint["state_dict"])
         checkpoint["progress"] = {
             "history": self.history,
             "start": self.start,
@@ -232,8 +229,12 @@ class ClassifierModule(LightningModule):
             "window": self._over_all_processes(self._window),
         }
 
-    def _trained_names(self) -> set[str]:
-        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+    def kept(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What of a state dict a checkpoint holds: all of it, or what is trained where the rest is in a file."""
+        if self.strict_loading:
+            return state
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: tensor for name, tensor in state.items() if name in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn != "fit":  # the best weights are evaluated within a run that has its own progress

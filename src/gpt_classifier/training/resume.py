@@ -20,7 +20,7 @@ def settings_to_keep(cfg: DictConfig, data: MessageDataModule) -> dict[str, Any]
     messages = hashlib.sha256(data.frame.to_csv(index=False).encode()).hexdigest()
     choices = HydraConfig.get().runtime.choices
     return {
-        "freeze": f"{choices['freeze']} {cfg.freeze.get('n', '')}".strip(),
+        "freeze": f"{choices['freeze']} {_plain(cfg.freeze)}".strip(),
         "optimizer": _plain(cfg.optimizer),
         "scheduler": _plain(cfg.get("scheduler")),
         "seed": cfg.seed,
@@ -34,7 +34,7 @@ def settings_to_keep(cfg: DictConfig, data: MessageDataModule) -> dict[str, Any]
 def _plain(config: DictConfig | None) -> str:
     """A group as one line, to compare and to show."""
     values: Any = OmegaConf.to_container(config, resolve=True) if config else {}
-    return " ".join(f"{key}={value}" for key, value in values.items() if key != "_partial_")
+    return " ".join(f"{key}={value}" for key, value in values.items() if key not in ("_target_", "_partial_"))
 
 
 def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
@@ -59,7 +59,9 @@ def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
             f"ckpt_path: {path} was written in the middle of an epoch; only a checkpoint from the end of one can be "
             f"resumed. {hint}"
         )
-    pairs = {key: (spec[key], module.spec[key]) for key in ("class_names", "backbone", "pooling", "tokenizer")}
+    pairs = {
+        key: (spec[key], module.spec[key]) for key in ("class_names", "backbone", "pooling", "causal", "tokenizer")
+    }
     kept = checkpoint["progress"]["settings"]
     pairs |= {key: (kept.get(key), ours) for key, ours in module.settings.items()}
     ours, theirs = module.spec["base"] or {}, spec["base"] or {}

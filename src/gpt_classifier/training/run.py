@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
-from gpt_classifier.device import reuse_freed_memory
+from gpt_classifier.device import peak_memory_gb, reuse_freed_memory
 from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.callbacks import BestCheckpoint
@@ -171,6 +171,7 @@ def write_results(
             "data": asdict(data.report),
             **stages,
             "seconds": seconds,
+            "peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
         },
     )
     texts = {name: data.split_frame(name) for name in SPLITS}

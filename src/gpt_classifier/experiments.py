@@ -1,0 +1,275 @@
+"""Questions about a setting, answered by trainings: which there are, running them, a table of what they gave."""
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf, open_dict
+
+from gpt_classifier.config import compose
+from gpt_classifier.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row of the table.
+
+    Args:
+        experiment: its file below `conf/experiment`, such as `book/02_first_token`.
+        number: what `--rows` calls it: the number that the file's name starts with, else the experiment.
+        asks: what it varies, in words.
+        published: test accuracy in percent that was published for it; `None` if there is none.
+        overrides: for `train.py`, but for seed and folder.
+        identity: hash of the composed settings; equal settings have equal ones.
+        applies: `False` if the row names a backbone, and the command another one.
+    """
+
+    experiment: str
+    number: str
+    asks: str
+    published: float | None
+    overrides: tuple[str, ...]
+    identity: str
+    applies: bool
+
+
+def find_questions(conf: Path, rows: str, model: str | None, overrides: Sequence[str]) -> list[Question]:
+    """The questions that a command names.
+
+    Args:
+        conf: the project's `conf/`, absolute.
+        rows: numbers of `conf/experiment/book`, `all` of them, or names of any experiment, with commas between.
+        model: backbone for all of them; `None` leaves each row its own.
+        overrides: further Hydra overrides for all of them.
+
+    Raises:
+        UserError: a row that does not exist, or an override that does not fit.
+    """
+    numbered = {
+        str(int(path.name[:2])): f"book/{path.stem}" for path in sorted(conf.glob("experiment/book/[0-9][0-9]_*.yaml"))
+    }
+    names = list(numbered) if rows == "all" else [row.strip() for row in rows.split(",") if row.strip()]
+    for name in names:
+        if name not in numbered and not (conf / "experiment" / f"{name}.yaml").is_file():
+            raise UserError(
+                f"--rows: expected all, numbers from 1 to {len(numbered)}, or files of conf/experiment without .yaml, "
+                f"but there is no {name!r}. Write them as in --rows 1,2,book/exercise_6_1."
+            )
+    return [_question(conf, numbered.get(name, name), name, model, overrides) for name in dict.fromkeys(names)]
+
+
+def _question(conf: Path, experiment: str, number: str, model: str | None, overrides: Sequence[str]) -> Question:
+    command = [f"experiment={experiment}", *([f"model={model}"] if model else []), *overrides]
+    own = _backbone(conf, [f"experiment={experiment}"])
+    applies = model is None or own in (model, _backbone(conf, []))
+    cfg = compose(conf, command)
+    asked = OmegaConf.select(cfg, "question", default={})
+    with open_dict(cfg):
+        for key in ("question", "seed"):
+            cfg.pop(key, None)
+    identity = hashlib.sha256(OmegaConf.to_yaml(cfg).encode()).hexdigest()[:10]
+    return Question(
+        experiment, number, asked.get("asks", experiment), asked.get("published"), tuple(command), identity, applies
+    )
+
+
+def _backbone(conf: Path, overrides: Sequence[str]) -> str:
+    return compose(conf, overrides, hydra_too=True).hydra.runtime.choices.model
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the trainings of a question gave, one value a seed.
+
+    Args:
+        question: the question.
+        accuracies: of the last weights, by split, parts of 1.
+        seconds: of each training with all its measurements.
+        parameters: that were trained.
+        memory_gb: the largest peak of a process; `None` where it is not known.
+    """
+
+    question: Question
+    accuracies: dict[str, list[float]]
+    seconds: list[float]
+    parameters: int
+    memory_gb: float | None
+
+
+class Runner:
+    """Trains what is not trained yet, each in a process of its own.
+
+    Args:
+        command: that takes Hydra overrides, such as `[python, train.py]`.
+        folder: for the folders of the runs; what is finished there is not run again.
+        say: where progress goes.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path, say: Callable[[str], None] = print) -> None:
+        self.command = list(command)
+        self.folder = folder
+        self.say = say
+
+    def answer(self, questions: Sequence[Question], seeds: Sequence[int]) -> tuple[list[Answer], list[str]]:
+        """Train every question with every seed.
+
+        Returns:
+            An answer for each question that has runs, and what went wrong elsewhere, a line each.
+        """
+        wanted = {(q.identity, seed): q for q in questions if q.applies for seed in seeds}
+        waiting = [(key, q) for key, q in wanted.items() if not self._metrics(q, key[1]).exists()]
+        if len(waiting) < len(wanted):
+            self.say(f"{len(wanted) - len(waiting)} of {len(wanted)} trainings are already in {self.folder}")
+        failures, took = [], 0.0
+        for i, ((_, seed), question) in enumerate(waiting):
+            began = time.perf_counter()
+            failure = self._train(question, seed)
+            took += time.perf_counter() - began
+            result = failure or f"test {self._result(question, seed)['last']['test']['accuracy']:.2%}"
+            left = took / (i + 1) * (len(waiting) - i - 1)
+            self.say(
+                f"[{i + 1}/{len(waiting)}] row {question.number}, {question.asks}, seed {seed}: {result} "
+                f"in {time.perf_counter() - began:.0f} s{f', about {_duration(left)} left' if left else ''}"
+            )
+            if failure:
+                failures.append(f"row {question.number}, seed {seed}: {failure}")
+        return [found for q in questions if q.applies if (found := self._collect(q, seeds))], failures
+
+    def _run_folder(self, question: Question, seed: int) -> Path:
+        """Rows with equal settings share their runs."""
+        found = sorted(self.folder.glob(f"*-{question.identity}"))
+        name = f"{question.experiment.replace('/', '_')}-{question.identity}"
+        return (found[0] if found else self.folder / name) / f"seed{seed}"
+
+    def _metrics(self, question: Question, seed: int) -> Path:
+        return self._run_folder(question, seed) / "metrics.json"
+
+    def _result(self, question: Question, seed: int) -> dict[str, Any]:
+        return json.loads(self._metrics(question, seed).read_text(encoding="utf-8"))
+
+    def _train(self, question: Question, seed: int) -> str:
+        """An empty string, or what went wrong."""
+        folder = self._run_folder(question, seed)
+        shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
+        folder.mkdir(parents=True)
+        places = [f"seed={seed}", f"hydra.run.dir='{folder}'"]  # quoted, or Hydra trips over spaces
+        with (folder / "output.txt").open("w", encoding="utf-8") as output:
+            code = subprocess.run(
+                [*self.command, *question.overrides, *places], stdout=output, stderr=output, check=False
+            ).returncode
+        if code == 0 and self._metrics(question, seed).exists():
+            return ""
+        lines = (folder / "output.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"failed with status {code}: {lines[-1] if lines else 'no output'} (all of it in {folder}/output.txt)"
+
+    def _collect(self, question: Question, seeds: Iterable[int]) -> Answer | None:
+        runs = [self._result(question, seed) for seed in seeds if self._metrics(question, seed).exists()]
+        if not runs:
+            return None
+        memory = [run["peak_memory_gb"] for run in runs if run["peak_memory_gb"] is not None]
+        return Answer(
+            question,
+            {split: [run["last"][split]["accuracy"] for run in runs] for split in ("train", "val", "test")},
+            [run["seconds"]["run"] for run in runs],
+            runs[0]["parameters"]["trained"],
+            max(memory) if memory else None,
+        )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+NOT_APPLICABLE = "not applicable: the row names its own backbone"
+
+
+def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
+    """Markdown: accuracies of the last weights in percent, mean ± standard deviation over seeds."""
+    found = {answer.question.number: answer for answer in answers}
+    head = ["row", "question", "training", "validation", "test", "published test", "seeds", "seconds"]
+    head += ["trained parameters", "peak memory, GB"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for question in questions:
+        answer = found.get(question.number)
+        cells = [question.number, question.asks]
+        published = "" if question.published is None else f"{question.published:.2f}"
+        if answer is None:
+            state = NOT_APPLICABLE if not question.applies else "not finished"
+            cells += [state, "", "", published, "", "", "", ""]
+        else:
+            cells += [_spread(answer.accuracies[split]) for split in ("train", "val", "test")]
+            memory = "" if answer.memory_gb is None else f"{answer.memory_gb:.2f}"
+            seconds = f"{mean(answer.seconds):.0f}"
+            cells += [published, str(len(answer.seconds)), seconds, f"{answer.parameters:,}", memory]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _spread(parts: Sequence[float]) -> str:
+    percents = [100 * part for part in parts]
+    return f"{mean(percents):.2f}" + (f" ± {stdev(percents):.2f}" if len(percents) > 1 else "")
+
+
+def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
+    """One row a question; accuracies are parts of 1."""
+    rows = []
+    for answer in answers:
+        question = answer.question
+        row: dict[str, Any] = {"row": question.number, "question": question.asks}
+        for split, values in answer.accuracies.items():
+            row |= {f"{split}_mean": mean(values), f"{split}_sd": stdev(values) if len(values) > 1 else None}
+        row["published_test"] = None if question.published is None else question.published / 100
+        row |= {"seeds": len(answer.seconds), "seconds": mean(answer.seconds), "trained_parameters": answer.parameters}
+        rows.append({**row, "peak_memory_gb": answer.memory_gb})
+    return pd.DataFrame(rows)
+
+
+def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
+    """Accuracies of training, validation and test beside the published test accuracy, a row each."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.2 + 0.42 * len(answers)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(answers))
+    series = (
+        ("train", "training", "#bbbbbb", 0.22),
+        ("val", "validation", "#66aa88", 0.0),
+        ("test", "test", "#4477aa", -0.22),
+    )
+    for split, label, color, shift in series:
+        values = [[100 * value for value in answer.accuracies[split]] for answer in answers]
+        axes.errorbar(
+            [mean(value) for value in values],
+            [place - shift for place in places],
+            xerr=[stdev(value) if len(value) > 1 else 0 for value in values],
+            fmt="o",
+            color=color,
+            label=label,
+            markersize=5,
+            capsize=3,
+        )
+    published = [(a.question.published, place + 0.22) for place, a in enumerate(answers) if a.question.published]
+    if published:
+        axes.plot(*zip(*published, strict=True), "x", color="#cc6633", label="published test", markersize=7)
+    axes.set_yticks(places, [f"{answer.question.number}  {_short(answer.question.asks)}" for answer in answers])
+    axes.invert_yaxis()
+    axes.set_xlabel("accuracy, % (last weights; mean and standard deviation over seeds)")
+    axes.set_title(title, fontsize="medium")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False, fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
