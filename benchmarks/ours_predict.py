@@ -10,7 +10,7 @@ import torch
 from messages import many_messages
 
 from gpt_classifier.device import best_device
-from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.model.gpt import GPTConfig
 from gpt_classifier.model.pooling import LastToken
 from gpt_classifier.model.pretrained import load_classifier
@@ -33,15 +33,15 @@ if __name__ == "__main__":
         "truncate": "head",
         "note": "",
     }
-    predictor = Predictor(model.requires_grad_(False).eval().to(best_device()), spec, options.precision)
-    texts = [predictor.encoding.decode(row.tolist()) for row in many_messages(options.sms, options.predict)]
-    predictor.predict(texts[:8])
+    classifier = TextClassifier(model.requires_grad_(False).eval().to(best_device()), spec, options.precision)
+    texts = [classifier.encoding.decode(row.tolist()) for row in many_messages(options.sms, options.predict)]
+    classifier.predict(texts[:8])
     began = time.perf_counter()
     if options.one_at_a_time:
         for text in texts:
-            predictor.predict([text])
+            classifier.predict([text])
     else:
-        predictor.predict(texts)
+        classifier.predict(texts)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     print(json.dumps({"messages_per_second": len(texts) / (time.perf_counter() - began)}))

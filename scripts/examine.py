@@ -68,13 +68,13 @@ def load(path: Path, cfg, num_classes: int):  # type: ignore[no-untyped-def] # t
     """The classifier of a state dict in the book's naming, or of a checkpoint of this project."""
     from hydra.utils import instantiate
 
-    from gpt_classifier.inference.predictor import Predictor
+    from gpt_classifier.inference.text_classifier import TextClassifier
     from gpt_classifier.model.classifier import GPTClassifier
     from gpt_classifier.model.pretrained import load_backbone
 
     if path.suffix == ".ckpt":
-        predictor = Predictor.load(path, precision="32-true")
-        model, tokenizer = predictor.model, predictor.spec["tokenizer"]
+        classifier = TextClassifier.from_checkpoint(path, precision="32-true")
+        model, tokenizer = classifier.model, classifier.spec["tokenizer"]
         if tokenizer != cfg.model.tokenizer:
             raise UserError(f"--model: {path} reads the tokens of {tokenizer}, not of {cfg.model.tokenizer}.")
     else:

@@ -39,11 +39,12 @@ def main(arguments: list[str] | None = None) -> None:
         cfg = compose(CONF, [f"model={options.model}", *options.overrides])
         import torch
 
+        from gpt_classifier.data.tokenizer import token_ids
         from gpt_classifier.inference.language_model import LanguageModel
         from gpt_classifier.model.generate import generate, perplexity
 
         language_model = LanguageModel.from_config(cfg.model, options.seed)
-        ids = language_model.encoding.encode_ordinary(options.prompt)
+        ids = token_ids([options.prompt], language_model.encoding)[0]
         context = language_model.model.config.n_positions
         continuation = generate(
             language_model.model,

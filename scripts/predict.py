@@ -1,12 +1,13 @@
 """Classify texts with a fine-tuned checkpoint.
 
 python scripts/predict.py --checkpoint latest --text 'Are we still on for lunch?'
-python scripts/predict.py --checkpoint outputs/…/best.ckpt --file messages.txt
+python scripts/predict.py --input messages.csv --text-column body --output classified.csv
 """
 
 import argparse
-import json
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from gpt_classifier.config import readable_exit
@@ -19,45 +20,69 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="the pretrained weights it builds on, if they were moved")
     parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
     parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
-    parser.add_argument("--file", help="a UTF-8 file with a text a line; - reads standard input")
-    parser.add_argument("--json", action="store_true", help="print an object with all probabilities for each text")
-    return parser.parse_args(arguments)
-
-
-def texts_of(options: argparse.Namespace) -> list[str]:
-    texts = list(options.text)
-    if options.file:
-        try:
-            content = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
-            lines = content.decode("utf-8-sig").replace("\r", "\n").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--file: expected a UTF-8 text file with a text a line, but: {error}.") from error
-        texts += [line for line in lines if line.strip()]
-    if not texts:
-        raise UserError("Nothing to classify: give --text '…' or --file FILE.")
-    return texts
+    parser.add_argument("--input", help=".csv, .tsv, .jsonl, or .txt with a text a line; - reads standard input")
+    parser.add_argument("--input-format", choices=("csv", "tsv", "jsonl", "txt"), help="unless the ending tells")
+    parser.add_argument("--text-column", default="text", help="column or JSON key with the texts (default: text)")
+    parser.add_argument("--encoding", default="utf-8", help="of input and output (default: utf-8)")
+    parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
+    parser.add_argument("--output", type=Path, help=".csv, .tsv, .jsonl or .txt (default: standard output)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object with all probabilities for each text")
+    parser.add_argument("--strict", action="store_true", help="fail if any row could not be classified")
+    options = parser.parse_args(arguments)
+    if bool(options.text) == bool(options.input):
+        parser.error("give either --text '…' or --input FILE")
+    if options.output and options.json:
+        parser.error("--json is for standard output; the ending of --output tells its format")
+    return options
 
 
 def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
     with readable_exit():
-        options = parse(arguments)
-        texts = texts_of(options)
-        from gpt_classifier.device import best_device
-        from gpt_classifier.inference.predictor import Predictor, latest_checkpoint
+        from tqdm import tqdm
 
-        path = latest_checkpoint(Path(options.outputs)) if options.checkpoint == "latest" else Path(options.checkpoint)
-        predictor = Predictor.load(path.expanduser(), best_device(), options.weights)
+        from gpt_classifier.inference import streaming
+        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint
+
+        source = None if options.input in (None, "-") else Path(options.input).expanduser()
+        kind = "txt" if options.text else streaming.format_of(source, options.input_format, "--input")
+        target = streaming.format_of(options.output, None, "--output") if options.output else kind
+        target = "jsonl" if options.json else target
+        if kind == "jsonl" and target != "jsonl":
+            raise UserError(
+                "--output: rows of JSON can only be written as .jsonl, as each may have columns of its own."
+            )
+        if source and not source.is_file():
+            raise UserError(f"--input: there is no file {source}.")
+        if source and options.output and source.resolve() == options.output.expanduser().resolve():
+            raise UserError("--output: it is the input, which would be lost. Name another file.")
+        path = find_checkpoint(options.checkpoint, Path(options.outputs))
+        classifier = TextClassifier.from_checkpoint(path, weights=options.weights)
         print(f"checkpoint {path}", file=sys.stderr)
-        if predictor.note:
-            print(predictor.note, file=sys.stderr)
-        for text, probabilities in zip(texts, predictor.predict_proba(texts).tolist(), strict=True):
-            best = max(range(len(probabilities)), key=probabilities.__getitem__)
-            label = predictor.class_names[best]
-            if options.json:
-                by_class = dict(zip(predictor.class_names, probabilities, strict=True))
-                print(json.dumps({"label": label, "probabilities": by_class, "text": text}, ensure_ascii=False))
+        if classifier.note:
+            print(classifier.note, file=sys.stderr)
+        output = options.output.expanduser() if options.output else None
+        began = time.perf_counter()
+        with ExitStack() as stack:
+            if options.text:
+                columns, rows = ["text"], iter([streaming.Row({"text": text}, text) for text in options.text])
             else:
-                print(f"{label}\t{probabilities[best]:.4f}\t{' '.join(text.split())}")
+                opened = stack.enter_context(streaming.opened(source, options.encoding))
+                columns, rows = streaming.read_rows(opened, kind, options.text_column, options.quoting)
+            written = stack.enter_context(streaming.written(output, options.encoding))
+            writer = streaming.Writer(written, target, columns, classifier.classes_.tolist())
+            bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
+            count = streaming.classify(rows, classifier.predict_proba, writer, bar.update)
+        seconds = time.perf_counter() - began
+        if output:
+            rate = f"{count.rows:,} messages in {seconds:.1f} s, {count.rows / seconds:,.0f} a second"
+            print(f"{rate}; they are in {output}", file=sys.stderr)
+        skipped = sum(count.skipped.values())
+        if skipped:
+            reasons = "; ".join(f"{number} times: {reason}" for reason, number in count.skipped.items())
+            print(f"{skipped:,} of {count.rows:,} rows could not be classified. {reasons}", file=sys.stderr)
+        if skipped and options.strict:
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,16 @@
 """Fine-tune a GPT that was pretrained to continue text into a text classifier."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpt_classifier.inference.text_classifier import TextClassifier
+
+__all__ = ["TextClassifier"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TextClassifier":  # imported when it is asked for: torch takes seconds
+        from gpt_classifier.inference.text_classifier import TextClassifier
+
+        return TextClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,12 +1,14 @@
 """Text to token ids."""
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_classifier.data.tokenizer import encode, load_encoding
+from gpt_classifier.data import tokenizer
+from gpt_classifier.data.tokenizer import encode, load_encoding, token_ids
 from gpt_classifier.errors import UserError
 
 
@@ -14,6 +16,14 @@ from gpt_classifier.errors import UserError
 def test_bundled_vocabulary_round_trips_any_text(text: str) -> None:
     encoding = load_encoding("gpt2-nano")
     assert encoding.decode(encoding.encode_ordinary(text)) == text
+
+
+@given(st.text(alphabet=" \n\t\x1c\u3000\x85ab1!'é", max_size=40))
+def test_texts_that_are_cut_in_long_gaps_have_the_same_tokens(text: str) -> None:
+    encoding = load_encoding("gpt2-nano")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "LONG_GAP", re.compile(tokenizer.LONG_GAP.pattern.replace("1000", "2")))
+        assert token_ids([text, "a"], encoding) == [encoding.encode_ordinary(text), encoding.encode_ordinary("a")]
 
 
 def test_end_of_text_is_the_last_id_and_pads(gpt2_vocabulary: None) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from gpt_classifier.data.tokenizer import load_encoding
 from gpt_classifier.errors import UserError
-from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.model.gpt import GPT, GPTConfig
 from gpt_classifier.model.pretrained import load_backbone
 from gpt_classifier.pretraining.module import PretrainingModule, next_token_loss
@@ -101,7 +101,10 @@ def test_pretrained_weights_are_learned_on_and_fine_tuned_with_their_vocabulary(
     assert f"Set model.tokenizer={model / 'vocabulary.tiktoken'}" in capsys.readouterr().err
     tuned = train(f"model.weights={model}", f"model.tokenizer={model / 'vocabulary.tiktoken'}", *sizes, folder="tuned")
     (model / "vocabulary.tiktoken").unlink()  # the checkpoint carries its own
-    assert Predictor.load(tuned.folder / "checkpoints" / "best.ckpt").predict(["hello"])[0] in ("ham", "spam")
+    assert TextClassifier.from_checkpoint(tuned.folder / "checkpoints" / "best.ckpt").predict(["hello"])[0] in (
+        "ham",
+        "spam",
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

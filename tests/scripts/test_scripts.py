@@ -34,17 +34,45 @@ def test_predict_prints_label_probability_and_text_as_it_was_given(
     capsys.readouterr()
     (tmp_path / "texts.txt").write_text("one\n\ntwo, three\n")
     predict = script("predict").main
-    predict(["--outputs", str(tmp_path), "--text", TEXT, "--file", str(tmp_path / "texts.txt")])
+    predict(["--outputs", str(tmp_path), "--text", TEXT, "--text", "one"])
+    predict(["--outputs", str(tmp_path), "--input", str(tmp_path / "texts.txt")])
     printed = capsys.readouterr()
     rows = [line.split("\t") for line in printed.out.splitlines()]
-    assert [row[2] for row in rows] == [TEXT, "one", "two, three"]
-    assert all(row[0] in ("ham", "spam") and 0.5 <= float(row[1]) <= 1 for row in rows)
+    assert [row[2] for row in rows] == [TEXT, "one", "one", "", "two, three"]
+    assert rows[1] == rows[2]
+    assert rows[3] == ["", "the text is empty", ""]
+    assert all(row[0] in ("ham", "spam") and 0.5 <= float(row[1]) <= 1 for row in rows if row[2])
     assert "synthetic" in printed.err
+    assert "1 of 3 rows could not be classified" in printed.err
 
     predict(["--outputs", str(tmp_path), "--text", TEXT, "--json"])
     answer = json.loads(capsys.readouterr().out)
     assert answer["text"] == TEXT
-    assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+    assert answer["predicted_label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def test_predict_writes_a_file_beside_its_columns_and_is_strict_on_request(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    train("trainer.max_epochs=1")
+    source, target = tmp_path / "in.csv", tmp_path / "new" / "out.csv"
+    source.write_text('id,text,label\n7,"said ""hi"",\nand left",ham\n8,,spam\n')
+    predict = script("predict").main
+    arguments = ["--outputs", str(tmp_path), "--input", str(source), "--output", str(target)]
+    predict(arguments)
+    frame = pd.read_csv(target, dtype=str, keep_default_na=False)
+    added = ["predicted_label", "probability_ham", "probability_spam", "reason"]
+    assert list(frame.columns) == ["id", "text", "label", *added]
+    assert frame["text"][0] == 'said "hi",\nand left'
+    assert frame[added].iloc[1].tolist() == ["", "", "", "the text is empty"]
+    assert "2 messages in" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        predict([*arguments, "--strict"])
+    assert stopped.value.code == 1
+    with pytest.raises(SystemExit, match="it already has a column predicted_label"):
+        predict(["--outputs", str(tmp_path), "--input", str(target)])
+    with pytest.raises(SystemExit, match="it is the input, which would be lost"):
+        predict(["--outputs", str(tmp_path), "--input", str(source), "--output", str(source)])
 
 
 @pytest.mark.parametrize(
@@ -52,8 +80,9 @@ def test_predict_prints_label_probability_and_text_as_it_was_given(
     [
         (["--outputs", ".", "--text", "hello"], "Train one first"),
         (["--checkpoint", "nowhere.ckpt", "--text", "hello"], "there is no file nowhere.ckpt"),
-        ([], "Nothing to classify"),
-        (["--file", "nowhere.txt"], "--file: expected a UTF-8 text file"),
+        (["--input", "nowhere.txt"], "--input: there is no file nowhere.txt"),
+        (["--input", "messages.xlsx"], r"--input: expected a file ending in \.csv"),
+        (["--input", "a.jsonl", "--output", "b.csv"], "rows of JSON can only be written as .jsonl"),
     ],
 )
 def test_predict_tells_what_is_wrong(

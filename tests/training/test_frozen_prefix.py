@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gpt_classifier.data.batching import pad
 from gpt_classifier.errors import UserError
-from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.model.classifier import GPTClassifier
 from gpt_classifier.model.freezing import train_everything, train_head_only, train_last_blocks
 from gpt_classifier.model.gpt import GPT, GPTConfig
@@ -337,26 +337,26 @@ def test_checkpoint_on_a_file_of_weights_holds_what_was_trained_and_finds_the_re
     run = train(f"model.weights={weights}", "trainer.max_epochs=1")
     best = run.folder / "checkpoints" / "best.ckpt"
     assert all(".h.1." in name or ".ln_f." in name or "head" in name for name in run.checkpoint()["state_dict"])
-    predictor = Predictor.load(best, precision="32-true")
+    classifier = TextClassifier.from_checkpoint(best, precision="32-true")
     texts = run.texts("test")
-    accuracy = np.mean(np.array(predictor.predict(texts)) == run.labels("test"))
+    accuracy = np.mean(np.array(classifier.predict(texts)) == run.labels("test"))
     assert accuracy == pytest.approx(run.metrics["best"]["test"]["accuracy"])
 
-    whole = {**GPTClassifier(GPT(config), POOLINGS["last_token"](), 2).state_dict(), **predictor.model.state_dict()}
+    whole = {**GPTClassifier(GPT(config), POOLINGS["last_token"](), 2).state_dict(), **classifier.model.state_dict()}
     ids, lengths = pad([np.arange(1, 9, dtype=np.int32)] * 2, 9, 0)
     same = GPTClassifier(GPT(config), POOLINGS["last_token"](), 2).eval()
     same.load_state_dict(whole)
     with torch.no_grad():
-        assert torch.equal(same(ids, lengths), predictor.model(ids, lengths))
+        assert torch.equal(same(ids, lengths), classifier.model(ids, lengths))
 
     moved = weights.rename(tmp_path / "moved")
     with pytest.raises(UserError, match=r"are not at .* Give their place with --weights"):
-        Predictor.load(best)
-    again = Predictor.load(best, weights=moved, precision="32-true")
-    assert np.array_equal(again.predict_proba(texts), predictor.predict_proba(texts))
+        TextClassifier.from_checkpoint(best)
+    again = TextClassifier.from_checkpoint(best, weights=moved, precision="32-true")
+    assert np.array_equal(again.predict_proba(texts), classifier.predict_proba(texts))
     other = save_as_released(GPT(config).initialise(), tmp_path / "weights")
     with pytest.raises(UserError, match=f"those at {other} are other ones"):
-        Predictor.load(best)
+        TextClassifier.from_checkpoint(best)
 
 
 def test_resuming_on_other_weights_is_refused(

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gpt_classifier.data.tokenizer import load_encoding
 from gpt_classifier.errors import UserError
-from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.model.gpt import GPT, GPTConfig
 from gpt_classifier.model.pretrained import load_backbone
 
@@ -132,8 +132,8 @@ def test_replay_leaves_a_run_that_predicts(train: Callable[..., Run], weights: P
     run = train(f"model.weights={weights}", base=CHAPTER)
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     assert {"config.yaml", "loss.png", "accuracy.png", "splits/test.csv", "csv/metrics.csv"} <= files
-    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
-    predicted = predictor.predict(run.texts("test"))
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    predicted = classifier.predict(run.texts("test"))
     right = sum(a == b for a, b in zip(predicted, run.labels("test"), strict=True)) / len(predicted)
     assert right == pytest.approx(run.metrics["last"]["test"]["accuracy"])
     # the last batch of training that is not full is left out, as by the chapter

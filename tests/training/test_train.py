@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gpt_classifier.config import compose
-from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.model.gpt import GPT, GPTConfig
 from gpt_classifier.training.callbacks import BestCheckpoint
 
@@ -85,9 +85,9 @@ def test_tensorboard_shows_curves_hyperparameters_figures_and_mistakes(train: Ca
 )
 def test_best_checkpoint_predicts_what_the_report_says(train: Callable[..., Run], overrides: list[str]) -> None:
     run = train("optimizer.lr=1e-2", *overrides)
-    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt")
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
     test = pd.read_csv(run.folder / "splits" / "test.csv")
-    accuracy = np.mean(np.array(predictor.predict(test["text"].tolist())) == test["label"])
+    accuracy = np.mean(np.array(classifier.predict(test["text"].tolist())) == test["label"])
     assert accuracy == pytest.approx(run.metrics["best"]["test"]["accuracy"])
 
 
@@ -101,8 +101,8 @@ def test_lora_on_a_file_of_weights_keeps_its_adapters_alone_and_resumes(
     names = set(run.checkpoint()["state_dict"])
     assert {"model.head.weight", "model.backbone.h.0.attn.c_attn.lora_a"} <= names
     assert all("lora_" in name or name.startswith("model.head.") for name in names)
-    predictor = Predictor.load(run.folder / "checkpoints" / "best.ckpt")
-    predicted = np.array(predictor.predict(run.texts("test"))) == run.labels("test")
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+    predicted = np.array(classifier.predict(run.texts("test"))) == run.labels("test")
     assert predicted.mean() == pytest.approx(run.metrics["best"]["test"]["accuracy"])
 
     first = train(*options, "trainer.max_epochs=1", folder="first")

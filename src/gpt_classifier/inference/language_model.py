@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from gpt_classifier.data.tokenizer import expect_vocabulary, load_encoding
+from gpt_classifier.data.tokenizer import expect_vocabulary, load_encoding, token_ids
 from gpt_classifier.device import best_device
 from gpt_classifier.errors import UserError
 from gpt_classifier.model.generate import generate, log_probability
@@ -45,7 +45,7 @@ class LanguageModel:
         context = self.model.config.n_positions
         if room >= context:
             raise UserError(f"model.backbone.n_positions: expected more than {room} tokens, but it is {context}.")
-        return self.encoding.encode_ordinary(text)[: context - room]
+        return token_ids([text], self.encoding)[0][: context - room]
 
     def decode(self, ids: list[int]) -> str:
         known = [i for i in ids if i < self.encoding.n_vocab]  # embeddings may outnumber the vocabulary

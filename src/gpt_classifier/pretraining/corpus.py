@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from gpt_classifier.data.tokenizer import token_ids
 from gpt_classifier.errors import UserError, first_line
 
 SEPARATOR = "<|endoftext|>"
@@ -64,7 +65,7 @@ def tokenize(documents: Sequence[str], encoding: tiktoken.Encoding) -> np.ndarra
     dtype = np.uint16 if encoding.n_vocab <= 2**16 else np.int32
     parts = []
     for start in range(0, len(documents), 1024):
-        rows = encoding.encode_ordinary_batch(list(documents[start : start + 1024]))
+        rows = token_ids(documents[start : start + 1024], encoding)
         parts.append(np.array([i for row in rows for i in (*row, encoding.eot_token)], dtype=dtype))
     return np.concatenate(parts)
 

@@ -186,6 +186,7 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
         "max_length": data.max_length,
         "pad_to": data.pad_to,
         "truncate": data.truncate,
+        "temperature": 1.0,
         "note": data.report.note,
         "base": asdict(base) if base else None,
     }

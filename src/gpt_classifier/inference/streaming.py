@@ -1,0 +1,283 @@
+"""Rows of a file, classified as they stream by: order and columns kept, memory bounded, output whole or not there."""
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from gpt_classifier.errors import UserError, first_line
+
+FORMATS = ("csv", "tsv", "jsonl", "txt")
+LABEL, PROBABILITY, REASON = "predicted_label", "probability_", "reason"
+LONGEST_FIELD = 10_000_000  # characters: more is an unclosed quotation mark
+CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 2_000_000
+
+
+@dataclass
+class Row:
+    """One row of the input.
+
+    Args:
+        fields: what it holds, by column.
+        text: what is to be classified.
+        reason: why it can't be, or an empty string.
+    """
+
+    fields: dict[str, Any]
+    text: str
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.reason:
+            self.reason = why_not(self.text)
+
+
+def why_not(text: str) -> str:
+    """Why a text can't be classified, or an empty string."""
+    if not text.strip():
+        return "the text is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "the text holds bytes or code points that are no characters of its encoding"
+    return ""
+
+
+@dataclass
+class Count:
+    """What became of the rows.
+
+    Args:
+        rows: all of them.
+        skipped: how many had no text to classify, by reason.
+    """
+
+    rows: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+def format_of(path: Path | None, given: str | None, option: str) -> str:
+    """A file's format by its ending, unless it is given.
+
+    Raises:
+        UserError: neither tells.
+    """
+    if given:
+        return given
+    ending = path.suffix.lstrip(".").lower() if path else "txt"
+    if ending not in FORMATS:
+        raise UserError(f"{option}: expected a file ending in .{', .'.join(FORMATS)}, but it is {path}.")
+    return ending
+
+
+@contextmanager
+def opened(path: Path | None, encoding: str) -> Iterator[IO[str]]:
+    """A file, or standard input where there is none; bytes that the encoding does not know are kept as they are.
+
+    Raises:
+        UserError: it can't be opened, or there is no such encoding.
+    """
+    name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+    try:
+        source = path.open("rb") if path else sys.stdin.buffer
+        with io.TextIOWrapper(source, encoding=name, errors="surrogateescape", newline="") as text:
+            yield text
+    except UnicodeDecodeError as error:
+        raise UserError(f"--encoding: {path or 'standard input'} is not in {encoding}: {error}.") from error
+    except LookupError as error:
+        raise UserError(
+            f"--encoding: expected a name that Python knows, such as utf-8, but it is {encoding}."
+        ) from error
+
+
+def read_rows(source: IO[str], kind: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
+    """The columns of a file and its rows, read as they are asked for.
+
+    Args:
+        source: opened with `newline=""`.
+        kind: one of `FORMATS`.
+        text_column: the column with the texts.
+        quoting: of CSV and TSV: `minimal`, or `none` where quotation marks are text.
+
+    Raises:
+        UserError: there is no such column, or the file can't be read on.
+    """
+    if kind == "txt":
+        return ["text"], (Row({"text": line}, line) for line in _lines(source))
+    if kind == "jsonl":
+        return [], (_json_row(line, text_column) for line in _lines(source))
+    return _read_table(source, "\t" if kind == "tsv" else ",", text_column, quoting)
+
+
+def _lines(source: IO[str]) -> Iterator[str]:
+    for line in source:
+        yield line.rstrip("\r\n")
+
+
+def _json_row(line: str, text_column: str) -> Row:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Row({"line": line}, "", f"the line is not JSON: {first_line(error)}")
+    if not isinstance(fields, dict):
+        return Row({"line": fields}, "", "the line is not a JSON object")
+    text = fields.get(text_column)
+    if not isinstance(text, str):
+        reason = f"{text_column} is not text" if text_column in fields else f"there is no {text_column}"
+        return Row(fields, "", reason)
+    return Row(fields, text)
+
+
+def _read_table(source: IO[str], separator: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
+    csv.field_size_limit(LONGEST_FIELD)
+    style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {}
+    reader = csv.reader(source, delimiter=separator, **style)
+    columns = next(_guarded(reader), [])
+    if text_column not in columns:
+        raise UserError(
+            f"--text-column: no column {text_column!r}; the file has: {', '.join(columns[:20]) or 'nothing'}. "
+            f"Set --text-column to one of these, and --encoding if they look wrong."
+        )
+    if len(set(columns)) < len(columns):
+        raise UserError("the header names a column twice; each must have a name of its own.")
+    place = columns.index(text_column)
+
+    def rows() -> Iterator[Row]:
+        for values in _guarded(reader):
+            if not values:
+                continue  # an empty line between rows
+            fields = dict(zip(columns, values + [""] * (len(columns) - len(values)), strict=False))
+            reason = ""
+            if len(values) <= place:
+                reason = f"the row has {len(values)} fields and no {text_column}"
+            elif len(values) > len(columns):
+                reason = f"the row has {len(values)} fields, more than the header: {values[len(columns) :]}"
+            yield Row(fields, fields[text_column], reason)
+
+    return columns, rows()
+
+
+def _guarded(reader: Any) -> Iterator[list[str]]:
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(
+                f"--input: line {reader.line_num} can't be read ({error}). Is a quotation mark left open? "
+                f"--quoting none takes them as text."
+            ) from error
+
+
+def classify(
+    rows: Iterable[Row],
+    predict_proba: Callable[[Sequence[str]], np.ndarray],
+    writer: "Writer",
+    progress: Callable[[int], Any] = lambda rows: None,
+) -> Count:
+    """Write each row with its probabilities, in the order that they come.
+
+    Args:
+        rows: of any number; a chunk of them is held at a time.
+        predict_proba: `(N, C)` for N texts.
+        writer: where to.
+        progress: is told how many rows were written.
+    """
+    count = Count()
+    for chunk in _chunks(rows):
+        texts = [row.text for row in chunk if not row.reason]
+        found = iter(predict_proba(texts)) if texts else iter(())
+        for row in chunk:
+            writer.write(row, None if row.reason else next(found))
+            if row.reason:
+                kind = row.reason.partition(":")[0]
+                count.skipped[kind] = count.skipped.get(kind, 0) + 1
+        count.rows += len(chunk)
+        progress(len(chunk))
+    return count
+
+
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += len(row.text)
+        if len(chunk) == CHUNK_ROWS or characters > CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+@contextmanager
+def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
+    """A file that appears when it is whole, or standard output."""
+    if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # bytes that came in as they are go out so
+        yield sys.stdout
+        return
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding=encoding, errors="surrogateescape", newline="") as target:
+            yield target
+        os.replace(part, path)
+    except UnicodeEncodeError as error:
+        raise UserError(f"--encoding: {path} can't be written in {encoding}: {error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class Writer:
+    """Rows with what was predicted.
+
+    Args:
+        target: where to.
+        kind: one of `FORMATS`; `txt` is a line with label, probability and text.
+        columns: of the input.
+        class_names: C names.
+
+    Raises:
+        UserError: the input already has a column of the same name as one that is added.
+    """
+
+    def __init__(self, target: IO[str], kind: str, columns: Sequence[str], class_names: Sequence[str]) -> None:
+        self.target = target
+        self.kind = kind
+        self.class_names = list(class_names)
+        added = [LABEL, *(PROBABILITY + name for name in class_names), REASON]
+        taken = [name for name in added if name in columns]
+        if taken:
+            raise UserError(f"--input: it already has a column {taken[0]}, which would be overwritten. Rename it.")
+        if kind in ("csv", "tsv"):
+            separator = "\t" if kind == "tsv" else ","
+            self.table = csv.DictWriter(target, [*columns, *added], delimiter=separator, lineterminator="\n")
+            self.table.writeheader()
+
+    def write(self, row: Row, probabilities: np.ndarray | None) -> None:
+        label = "" if probabilities is None else self.class_names[int(probabilities.argmax())]
+        if self.kind == "txt":
+            shown = row.reason if probabilities is None else f"{probabilities.max():.4f}"
+            self.target.write(f"{label}\t{shown}\t{' '.join(row.text.split())}\n")
+            return
+        by_class = {} if probabilities is None else dict(zip(self.class_names, probabilities.tolist(), strict=True))
+        if self.kind == "jsonl":
+            added = {LABEL: label or None, "probabilities": by_class, REASON: row.reason or None}
+            line = json.dumps({**row.fields, **added}, ensure_ascii=False)
+            if not line.isprintable() and why_not(line):  # lone surrogates can only be written escaped
+                line = json.dumps({**row.fields, **added})
+            self.target.write(line + "\n")
+            return
+        shown_by_class = {PROBABILITY + name: f"{part:.6f}" for name, part in by_class.items()}
+        self.table.writerow({**row.fields, LABEL: label, **shown_by_class, REASON: row.reason})

@@ -1,0 +1,166 @@
+"""Files of texts, however they are: order and columns kept, what is no text told, nothing half-written."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpt_classifier.errors import UserError
+from gpt_classifier.inference import streaming
+from gpt_classifier.inference.streaming import Count, Writer
+
+
+def by_length(texts: Sequence[str]) -> np.ndarray:
+    """A classifier of short and long texts."""
+    assert all(text.strip() for text in texts)
+    long = np.array([len(text) > 5 for text in texts], dtype=np.float32)
+    return np.stack([0.9 - 0.8 * long, 0.1 + 0.8 * long], axis=1)
+
+
+def run(content: bytes, kind: str, target: str, folder: Path, **options: str) -> tuple[Count, bytes]:
+    source = folder / f"in.{kind}"
+    source.write_bytes(content)
+    encoding = options.pop("encoding", "utf-8")
+    with streaming.opened(source, encoding) as opened:
+        columns, rows = streaming.read_rows(
+            opened, kind, options.get("text_column", "text"), options.get("quoting", "minimal")
+        )
+        with streaming.written(folder / f"out.{target}", encoding) as written:
+            count = streaming.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
+    assert not list(folder.glob("*.part"))
+    return count, (folder / f"out.{target}").read_bytes()
+
+
+def table(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")))
+
+
+def test_csv_keeps_order_and_columns_over_many_chunks(tmp_path: Path) -> None:
+    n = 3 * streaming.CHUNK_ROWS + 5
+    lines = [f'{i},"te""xt\n{"x" * (i % 9)}",k{i}' for i in range(n)]
+    count, out = run(("id,text,other\n" + "\n".join(lines)).encode(), "csv", "csv", tmp_path)
+    assert count.rows == n
+    rows = table(out)
+    assert [row["id"] for row in rows] == [str(i) for i in range(n)]
+    assert all(row["other"] == f"k{row['id']}" for row in rows)
+    assert all(row["predicted_label"] == ("long" if len(row["text"]) > 5 else "short") for row in rows)
+    assert rows[0]["probability_short"] == "0.900000" if rows[0]["predicted_label"] == "short" else True
+
+
+def test_rows_that_are_no_text_get_a_reason_and_stay(tmp_path: Path) -> None:
+    content = b"id,text\n1,hello\n2,   \n3\n4,a,b,c\n5,caf\xe9 \xff\n6,\x00nul\n7,ok\n"
+    count, out = run(content, "csv", "csv", tmp_path)
+    rows = table(out)
+    assert [row["id"] for row in rows] == list("1234567")
+    reasons = {row["id"]: row["reason"] for row in rows}
+    assert reasons["2"] == "the text is empty"
+    assert reasons["3"] == "the row has 1 fields and no text"
+    assert "more than the header: ['b', 'c']" in reasons["4"]
+    assert "no characters of its encoding" in reasons["5"]
+    assert all((row["predicted_label"] == "") == bool(row["reason"]) for row in rows)
+    assert [reasons[i] for i in "167"] == ["", "", ""]
+    assert b"caf\xe9 \xff" in out  # bytes are kept as they came
+    assert sum(count.skipped.values()) == 4
+
+
+def test_json_lines_keep_their_keys_and_lone_surrogates(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"text": "hello 😀", "n": [1, {"a": None}]}, ensure_ascii=False),
+        '{"text": "\\ud800 alone", "id": 2}',
+        '{"text": 5}',
+        '{"body": "no text"}',
+        "[1, 2]",
+        '{"text": "cut',
+        "",
+        '{"text": "<b>\\u0000</b>"}',
+    ]
+    count, out = run("\n".join(lines).encode(), "jsonl", "jsonl", tmp_path)
+    rows = [json.loads(line) for line in out.decode().splitlines()]
+    assert len(rows) == count.rows == len(lines)
+    assert rows[0] | {"reason": None} == rows[0]
+    assert rows[0]["text"] == "hello 😀"
+    assert rows[0]["n"] == [1, {"a": None}]
+    assert rows[0]["predicted_label"] == "long"
+    assert rows[0]["probabilities"]["long"] == pytest.approx(0.9)
+    assert rows[1]["text"] == "\ud800 alone"
+    reasons = [row["reason"] for row in rows]
+    assert "code points that are no characters" in reasons[1]
+    assert reasons[2] == "text is not text"
+    assert reasons[3] == "there is no text"
+    assert reasons[4] == "the line is not a JSON object"
+    assert reasons[5].startswith("the line is not JSON")
+    assert reasons[7] is None
+    assert all(row["predicted_label"] is None and row["probabilities"] == {} for row in rows[1:7])
+
+
+def test_other_encodings_separators_and_quotes(tmp_path: Path) -> None:
+    _, out = run("text,n\nné né né,1\n".encode("utf-16"), "csv", "csv", tmp_path, encoding="utf-16")
+    assert "né né né,1,long" in out.decode("utf-16")
+    _, out = run("\ufefftext\tn\nhi\t1\n".encode(), "tsv", "tsv", tmp_path)
+    assert out.startswith(b"text\tn\tpredicted_label")
+    content = b'n,text\n1,"open\n2,closed\n'
+    _, out = run(content, "csv", "csv", tmp_path, quoting="none")
+    assert [row["n"] for row in table(out)] == ["1", "2"]
+
+
+def test_what_can_not_be_read_is_told_and_leaves_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [
+        (b"id,body\n1,hello\n", {}, "--text-column: no column 'text'; the file has: id, body"),
+        ("text\nhello\n".encode("utf-16"), {}, "--text-column: no column 'text'"),
+        (b"", {}, "the file has: nothing"),
+        (b"text,text\na,b\n", {}, "names a column twice"),
+        (b"text\nok\n", {"encoding": "utf-5"}, "--encoding: expected a name that Python knows"),
+        (b"\xff\xfet\x00e\x00x\x00t\x00\n\x00o", {"encoding": "utf-16"}, "--encoding: .* is not in utf-16"),
+    ]
+    for content, options, message in cases:
+        with pytest.raises(UserError, match=message):
+            run(content, "csv", "csv", tmp_path, **options)
+    monkeypatch.setattr(streaming, "LONGEST_FIELD", 1000)
+    with pytest.raises(UserError, match="Is a quotation mark left open"):
+        run(b'text\nok\n"open' + b"\n more" * 1000, "csv", "csv", tmp_path)
+    assert not list(tmp_path.glob("out*"))
+    csv.field_size_limit(streaming.LONGEST_FIELD)
+
+
+def test_interrupted_output_never_looks_complete(tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("of an earlier run")
+
+    def interrupted() -> None:
+        with streaming.written(tmp_path / "out.csv", "utf-8") as written:
+            written.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    assert (tmp_path / "out.csv").read_text() == "of an earlier run"
+
+
+def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
+    n = 500_001
+    state = {"read": 0, "written": 0, "most": 0}
+
+    def lines() -> Iterator[str]:
+        yield "text,id\n"
+        for i in range(n):
+            state["read"] += 1
+            state["most"] = max(state["most"], state["read"] - state["written"])
+            yield f"hello {i},{i}\n" if i != 500_000 else f"{i}\n"
+
+    class Target(io.StringIO):
+        def write(self, text: str) -> int:
+            state["written"] += 1
+            self.last = text
+            return len(text)
+
+    target = Target()
+    columns, rows = streaming.read_rows(lines(), "csv", "id", "minimal")  # type: ignore[arg-type]
+    count = streaming.classify(rows, lambda texts: np.ones((len(texts), 2)) / 2, Writer(target, "csv", columns, "ab"))
+    assert count.rows == n
+    assert count.skipped == {"the row has 1 fields and no id": 1}
+    assert target.last == "500000,,,,,the row has 1 fields and no id\n"
+    assert state["most"] <= streaming.CHUNK_ROWS

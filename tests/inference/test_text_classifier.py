@@ -1,0 +1,162 @@
+"""A checkpoint in, labels with probabilities out."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Run, save_as_released
+
+from gpt_classifier import TextClassifier
+from gpt_classifier.errors import UserError
+from gpt_classifier.inference.text_classifier import find_checkpoint
+from gpt_classifier.model.gpt import GPT, GPTConfig
+
+TEXTS = ["ok", "You have WON a prize, call 555-0100 now!", "see you at the station at five then", "<|endoftext|>"]
+
+
+@pytest.fixture
+def run(train: Callable[..., Run]) -> Run:
+    return train("trainer.max_epochs=1")
+
+
+def test_probabilities_do_not_depend_on_the_rest_of_the_batch(run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    together = classifier.predict_proba(TEXTS)
+    alone = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
+    among_many = classifier.predict_proba([*run.texts("train"), *reversed(TEXTS)])[-len(TEXTS) :][::-1]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(together, among_many, atol=1e-5)
+    np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-6)
+    assert classifier.predict(TEXTS).tolist() == classifier.classes_[together.argmax(axis=1)].tolist()
+    assert classifier.predict_proba([]).shape == (0, 2)
+
+
+def test_it_takes_part_in_scikit_learns_procedures(run: Run) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.model_selection import cross_val_predict
+
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    texts, labels = run.texts("test"), run.labels("test")
+    expected = run.metrics["best"]["test"]
+    assert classifier.score(texts, labels) == pytest.approx(expected["accuracy"])
+    assert metrics.accuracy_score(labels, classifier.predict(texts)) == pytest.approx(expected["accuracy"])
+    spam = classifier.classes_.tolist().index("spam")
+    auroc = metrics.roc_auc_score(np.array(labels) == "spam", classifier.predict_proba(texts)[:, spam])
+    assert auroc == pytest.approx(expected["auroc"], abs=1e-4)
+    scorer = metrics.get_scorer("neg_log_loss")
+    assert -scorer(classifier, texts, labels) == pytest.approx(expected["loss"], abs=1e-3)
+    folds = cross_val_predict(FrozenEstimator(classifier), texts, labels, method="predict_proba", cv=3)
+    np.testing.assert_allclose(folds, classifier.predict_proba(texts), atol=1e-5)
+    with pytest.raises(UserError, match=r"trained by python train\.py"):
+        classifier.fit(texts, labels)
+    with pytest.raises(UserError, match="a label for each of 2 texts"):
+        classifier.score(["a", "b"], ["ham"])
+    with pytest.raises(UserError, match="Put it into a list"):
+        classifier.predict("hello")
+
+
+def test_temperature_changes_probabilities_but_no_label(run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    before, labels = classifier.predict_proba(TEXTS), classifier.predict(TEXTS)
+    classifier.temperature = 2.0
+    after = classifier.predict_proba(TEXTS)
+    assert (after.max(axis=1) < before.max(axis=1)).all()
+    assert classifier.predict(TEXTS).tolist() == labels.tolist()
+
+
+HOSTILE = ["x" * 1_000_000, "spam " * 200_000, " " * 100_000 + "end", "😀" * 5000, "\0" * 100, "\ud800\ud800", "\u202e‮"]
+
+
+def test_hostile_texts_are_classified_in_finite_time(run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+    probabilities = classifier.predict_proba(HOSTILE)
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("exploded",)
+
+
+def test_checkpoint_that_is_cut_off_of_another_base_or_executes_code_is_refused(
+    train: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = GPTConfig(vocab_size=8192, n_positions=1024, n_embd=48, n_layer=2, n_head=6)
+    weights, others = (save_as_released(GPT(config).initialise(), tmp_path / name) for name in ("a", "b"))
+    run = train(f"model.weights={weights}", "trainer.max_epochs=1")
+    whole = run.folder / "checkpoints" / "best.ckpt"
+    with pytest.raises(UserError, match="builds on pretrained weights with the content hash"):
+        TextClassifier.from_checkpoint(whole, weights=others)
+    content = whole.read_bytes()
+    for part in (0.1, 0.5, 0.99):
+        (tmp_path / "cut.ckpt").write_bytes(content[: int(len(content) * part)])
+        with pytest.raises(UserError, match="is not a whole checkpoint"):
+            TextClassifier.from_checkpoint(tmp_path / "cut.ckpt")
+    for legacy in (False, True):
+        bomb = {"classifier": {"format": 3, "x": Bomb()}, "state_dict": {}}
+        torch.save(bomb, tmp_path / "bomb.ckpt", _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(UserError, match="is not a whole checkpoint"):
+            TextClassifier.from_checkpoint(tmp_path / "bomb.ckpt")
+    (tmp_path / "bare.ckpt").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UserError, match="is not a whole checkpoint"):
+        TextClassifier.from_checkpoint(tmp_path / "bare.ckpt")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_bfloat16_changes_probabilities_a_little(run: Run) -> None:
+    path = run.folder / "checkpoints" / "best.ckpt"
+    exact, fast = (
+        TextClassifier.from_checkpoint(path, precision=name).predict_proba(TEXTS) for name in ("32-true", "bf16-mixed")
+    )
+    assert 0 < np.abs(exact - fast).max() < 0.02
+
+
+def test_last_checkpoint_predicts_too(run: Run) -> None:
+    TextClassifier.from_checkpoint(run.folder / "checkpoints" / "last.ckpt").predict(TEXTS)
+
+
+def test_padded_pooling_reads_a_text_alone_as_in_a_batch(train: Callable[..., Run]) -> None:
+    run = train("pooling=padded_mean", "trainer.max_epochs=1")
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    alone = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), alone, atol=1e-6)
+
+
+def test_texts_longer_than_the_context_are_cut(run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+    long = classifier.predict_proba(["1\n" * 1500, "1\n" * 512])  # two tokens each
+    np.testing.assert_allclose(long[0], long[1], atol=1e-6)
+
+
+def test_empty_text_is_refused(run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+    with pytest.raises(UserError, match="text 2 of 2 is empty"):
+        classifier.predict(["hello", " \n"])
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no file"):
+        TextClassifier.from_checkpoint(tmp_path / "nothing.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    for name in ("other.ckpt", "text.ckpt"):
+        with pytest.raises(UserError, match="is not a whole checkpoint of this project"):
+            TextClassifier.from_checkpoint(tmp_path / name)
+
+
+def test_latest_is_the_last_one_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Train one first"):
+        find_checkpoint("latest", tmp_path)
+    for i, name in enumerate(("b", "c", "a")):
+        path = tmp_path / "runs" / name / "checkpoints" / "best.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (i, i))
+    assert find_checkpoint("latest", tmp_path).parts[-3] == "a"
