@@ -20,9 +20,12 @@ from typing import Any
 
 import pandas as pd
 
+from gpt_classifier.inference.baselines import fit_baselines
+
 ROOT = Path(__file__).resolve().parents[1]
 NANO = ROOT / "src" / "gpt_classifier" / "assets" / "gpt2-nano"
 SPLITS = {"the chapter's split": ["data.quoting=minimal"], "without near duplicates": ["data.deduplicate=near"]}
+SPLIT_NAMES = ("train", "val", "test")
 FREEZE = ("head_only", "last_block", "last_two_blocks", "none")
 RATES_OF_HEAD = (1e-3, 3e-3, 1e-2, 3e-2)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -113,56 +116,10 @@ def accuracies(pairs: list[tuple[float, float]]) -> dict[str, Any]:
 
 def baselines(folder: Path) -> Iterator[tuple[str, str, float, float]]:
     """scikit-learn's models on a run's splits: name, what validation chose, validation and test accuracy."""
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.naive_bayes import MultinomialNB
-    from sklearn.pipeline import make_pipeline
-    from sklearn.svm import LinearSVC
-
-    frames = {
-        split: pd.read_csv(folder / "splits" / f"{split}.csv", keep_default_na=False)
-        for split in ("train", "val", "test")
-    }
-    strengths = (0.01, 0.1, 1.0, 10.0, 100.0)
-    families: dict[str, list[tuple[str, Any]]] = {
-        "bag of words, logistic regression": [
-            (
-                f"1-{n} words, binary={binary}, C={c:g}",
-                make_pipeline(
-                    CountVectorizer(ngram_range=(1, n), binary=binary), LogisticRegression(C=c, max_iter=2000)
-                ),
-            )
-            for n in (1, 2)
-            for binary in (False, True)
-            for c in strengths
-        ],
-        "bag of words, naive Bayes": [
-            (f"1-{n} words, alpha={a:g}", make_pipeline(CountVectorizer(ngram_range=(1, n)), MultinomialNB(alpha=a)))
-            for n in (1, 2)
-            for a in (1.0, 0.1, 0.01)
-        ],
-        "character n-grams, TF-IDF, LinearSVC": [
-            (
-                f"{analyzer} {low}-{high}, sublinear={sublinear}, C={c:g}",
-                make_pipeline(
-                    TfidfVectorizer(analyzer=analyzer, ngram_range=(low, high), sublinear_tf=sublinear), LinearSVC(C=c)
-                ),
-            )
-            for analyzer in ("char", "char_wb")
-            for low, high in ((1, 4), (2, 5), (3, 5))
-            for sublinear in (False, True)
-            for c in (0.1, 1.0, 10.0)
-        ],
-    }
-    for name, models in families.items():
-        best, chosen, found = -1.0, "", None
-        for description, model in models:
-            model.fit(frames["train"]["text"], frames["train"]["label"])
-            val = model.score(frames["val"]["text"], frames["val"]["label"])
-            if val > best:
-                best, chosen, found = val, description, model
-        assert found is not None
-        yield name, chosen, best, found.score(frames["test"]["text"], frames["test"]["label"])
+    frames = [pd.read_csv(folder / "splits" / f"{split}.csv", keep_default_na=False) for split in SPLIT_NAMES]
+    train, val, test = ((frame["text"], frame["label"]) for frame in frames)
+    for best in fit_baselines(train, val):
+        yield best.name, best.chosen, best.val_accuracy, best.model.score(*test)
 
 
 def curve(trainer: Trainer, rows: list[dict[str, Any]]) -> dict[str, dict[int, list[float]]]:
@@ -204,7 +161,7 @@ def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    colors = iter(("#4477aa", "#66aa88", "#222222"))
+    colors = iter(("#bbbbbb", "#4477aa", "#66aa88", "#222222"))
     for name, points in found.items():
         color = "#cc6633" if name.startswith("gpt2-nano") else next(colors)
         line = "--" if "random" in name else "-"

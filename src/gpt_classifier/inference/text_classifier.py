@@ -207,6 +207,15 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def store_temperature(path: Path, temperature: float) -> None:
+    """Write a temperature into a checkpoint, which is replaced as a whole."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint["classifier"]["temperature"] = temperature
+    part = path.with_name(f"{path.name}.part")
+    torch.save(checkpoint, part)
+    os.replace(part, path)
+
+
 def _not_ours(path: Path, error: Exception) -> UserError:
     return UserError(
         f"checkpoint: {path} is not a whole checkpoint of this project ({first_line(error)}). "

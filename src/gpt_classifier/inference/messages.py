@@ -1,0 +1,110 @@
+"""Messages with labels to measure a checkpoint on, and where the checkpoint comes from."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hydra.utils import instantiate
+
+from gpt_classifier.config import compose
+from gpt_classifier.data.prepare import SPLITS, overlap
+from gpt_classifier.errors import UserError
+from gpt_classifier.inference.text_classifier import TextClassifier
+
+
+def run_splits(checkpoint: Path) -> pd.DataFrame | None:
+    """The messages of the run that wrote a checkpoint: `text`, `label`, `split`; `None` if they are not beside it."""
+    folder = checkpoint.parent.parent / "splits"
+    if not all((folder / f"{split}.csv").is_file() for split in SPLITS):
+        return None
+    parts = [
+        pd.read_csv(folder / f"{split}.csv", dtype=str, keep_default_na=False).assign(split=split) for split in SPLITS
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def labelled(checkpoint: Path, overrides: Sequence[str], conf: Path) -> pd.DataFrame:
+    """Messages as `text`, `label`, `split`: the run's own, or what overrides of the data group describe.
+
+    Raises:
+        UserError: the run's folder has none and nothing else is given; or the data can't be prepared.
+    """
+    if overrides:
+        cfg = compose(conf, ["model=gpt2-nano", *overrides])  # the splits do not depend on the model
+        data = instantiate(cfg.data.module)
+        data.prepare_data()
+        data.setup()
+        return data.frame
+    frame = run_splits(checkpoint)
+    if frame is None:
+        raise UserError(
+            f"data: the messages of the run that wrote {checkpoint} are not beside it (splits/test.csv). "
+            f"Say which to take, as in data=csv data.path=reviews.csv."
+        )
+    return frame
+
+
+def duplicates(frame: pd.DataFrame) -> str:
+    """A sentence about messages that stand in several splits."""
+    if not (frame["split"] == "train").any():
+        return ""
+    counts, sizes = overlap(frame), frame["split"].value_counts()
+    parts = [
+        f"{counts[split]['exact']} of {sizes.get(split, 0)} {name} messages also stand in the training set "
+        f"({counts[split]['near']} when case, digits and punctuation are folded)"
+        for split, name in (("val", "validation"), ("test", "test"))
+    ]
+    return f"{'; '.join(parts)}. Such messages flatter the results; data.deduplicate=near keeps them apart."
+
+
+def seen_in_training(checkpoint: Path, texts: Sequence[str]) -> int:
+    """How many texts the run that wrote a checkpoint was trained on, as far as its folder tells."""
+    frame = run_splits(checkpoint)
+    if frame is None:
+        return 0
+    return len(set(texts) & set(frame.loc[frame["split"] == "train", "text"]))
+
+
+def warnings(
+    classifier: TextClassifier, frame: pd.DataFrame, split: str, checkpoint: Path, other_data: bool
+) -> list[str]:
+    """What must be said before any number."""
+    notes = [classifier.note] if classifier.note else []
+    if split in ("train", "all") and not other_data:
+        notes.append("Some of these messages are those that it was trained on: the numbers flatter it.")
+    if other_data:
+        chosen = frame if split == "all" else frame[frame["split"] == split]
+        seen = seen_in_training(checkpoint, chosen["text"].tolist())
+        if seen:
+            notes.append(f"{seen} of these texts are among those that it was trained on: the numbers flatter it.")
+    pooling = classifier.model.pooling
+    if pooling.reads_padding:
+        notes.append(f"It reads padding ({pooling.name}): a message's label can depend on how far it was padded.")
+    return notes
+
+
+def origin(classifier: TextClassifier, checkpoint: Path, overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """What the model is and how it was trained, as names and values."""
+    spec = classifier.spec
+    parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
+    sizes = spec["backbone"]
+    rows = [
+        ("checkpoint", str(checkpoint)),
+        ("parameters", f"{parameters:,}"),
+        ("backbone", f"{sizes['n_layer']} blocks of width {sizes['n_embd']}, {sizes['n_head']} heads"),
+        ("reads", f"{spec['pooling']}, at most {spec['max_length']} tokens, padded to {spec['pad_to']}"),
+        ("pretrained weights", spec["base"]["path"] if spec["base"] else "in the checkpoint"),
+        ("messages", " ".join(overrides) if overrides else "the splits of its run"),
+    ]
+    metrics = checkpoint.parent.parent / "metrics.json"
+    if metrics.is_file():
+        run: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
+        settings = run["settings"]
+        chosen = ("model", "model.weights", "freeze", "data", "data.deduplicate", "optimizer.lr", "trainer.max_epochs")
+        rows += [(name, str(settings[name])) for name in (*chosen, "data.batch_size", "seed") if name in settings]
+        rows.append(("trained parameters", f"{run['parameters']['trained']:,}"))
+        rows.append(("seconds of training", f"{run['seconds']['training']:.1f}"))
+        rows += [(f"{split} messages", str(counts)) for split, counts in run["data"]["splits"].items()]
+    return rows
