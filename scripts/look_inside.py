@@ -36,7 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
         layers = chosen("--layer", options.layer, weights.shape[0])
         heads = chosen("--head", options.head, weights.shape[1])
         options.out.mkdir(parents=True, exist_ok=True)
-        figure = pictures.attention_maps(tokens, weights, layers, heads)
+        maps = [(layer, head) for layer in layers for head in heads]
+        figure = pictures.attention_maps(tokens, weights, maps, len(heads), 1.3 if len(maps) > 12 else 2.6)
         figure.savefig(options.out / "attention.png", dpi=150)
         names = classifier.classes_.tolist()
         try:

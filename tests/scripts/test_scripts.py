@@ -2,17 +2,21 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, Run, book_state
 
+from gpt_classifier import TextClassifier
 from gpt_classifier.model.gpt import GPT, GPTConfig
 
 TEXT = 'You are a winner, you\'ve been "selected" to receive $1000 cash, a=b, {c}'
@@ -159,6 +163,111 @@ def test_cache_lists_and_clears_what_training_kept(
     assert [path.name for path in cache.iterdir()] == ["of the user's"]
 
 
+class Page(HTMLParser):
+    """The visible text of a page, and what it would fetch from elsewhere."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_evaluate_writes_a_page_that_needs_nothing_else(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture
+) -> None:
+    run = train("data.train_size=null")
+    checkpoint = run.folder / "checkpoints" / "best.ckpt"
+    evaluate = script("evaluate").main
+    evaluate(["--checkpoint", str(checkpoint), "--text", "<script>alert(1)</script> call now"])
+    folder = run.folder / "evaluation"
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script> call now" in page.text
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    accuracy = run.metrics["best"]["test"]["accuracy"]
+    assert f"{accuracy:.2%}" in page.text
+    assert "synthetic" in page.text
+    for section in ("What precision costs", "Most confident mistakes", "Inside one message", "calibration error"):
+        assert section in page.text
+    numbers = json.loads((folder / "metrics.json").read_text())
+    assert numbers["estimates"]["accuracy"]["value"] == pytest.approx(accuracy)
+    frame = pd.read_csv(folder / "predictions.csv")
+    assert (frame["label"] == frame["predicted_label"]).mean() == pytest.approx(accuracy)
+    assert f"accuracy  {accuracy:8.4f}   95 % interval" in capsys.readouterr().out
+
+
+def test_calibration_is_stored_with_the_checkpoint_and_changes_no_label(train: Callable[..., Run]) -> None:
+    run = train("data.train_size=null", "optimizer.lr=1e-2")
+    checkpoint = run.folder / "checkpoints" / "best.ckpt"
+    texts = run.texts("test")
+    before = TextClassifier.from_checkpoint(checkpoint, precision="32-true")
+    script("evaluate").main(["--checkpoint", str(checkpoint), "--calibrate"])
+    after = TextClassifier.from_checkpoint(checkpoint, precision="32-true")
+    assert after.temperature != 1.0
+    assert after.predict(texts).tolist() == before.predict(texts).tolist()
+    assert not np.allclose(after.predict_proba(texts), before.predict_proba(texts), atol=1e-3)
+    numbers = json.loads((run.folder / "evaluation" / "metrics.json").read_text())
+    assert numbers["temperature"] == after.temperature
+
+
+def test_evaluate_takes_other_messages_and_many_classes(train: Callable[..., Run], tmp_path: Path) -> None:
+    rows = [(f"{word} {i} thing", stars) for i in range(20) for word, stars in (("bad", 1), ("so so", 3), ("good", 10))]
+    pd.DataFrame(rows, columns=["body", "stars"]).to_csv(tmp_path / "reviews.csv", index=False)
+    table = ["data=csv", f"data.path={tmp_path / 'reviews.csv'}", "data.text_column=body", "data.label_column=stars"]
+    run = train(*table, "data.train_size=null")
+    checkpoint = str(run.folder / "checkpoints" / "best.ckpt")
+    evaluate = script("evaluate").main
+    evaluate(["--checkpoint", checkpoint, "--split", "all", "--out", str(tmp_path / "out"), *table])
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "60 messages, 3 classes" in page.text
+    assert "Most frequent confusions" in page.text or "There are none." in page.text
+    assert "texts are among those that it was trained on" in page.text
+    with pytest.raises(SystemExit, match="labels that the classifier was not trained for: ham, spam"):
+        evaluate(["--checkpoint", checkpoint, "data=sample_sms"])
+    with pytest.raises(SystemExit, match="needs validation messages"):
+        evaluate(["--checkpoint", checkpoint, "--split", "all", "--calibrate"])
+    shutil.rmtree(run.folder / "splits")
+    with pytest.raises(SystemExit, match="are not beside it"):
+        evaluate(["--checkpoint", checkpoint])
+
+
+def test_compare_names_one_to_ship(train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    runs = [train(f"seed={seed}", "trainer.max_epochs=1", folder=f"run{seed}") for seed in (1, 2)]
+    capsys.readouterr()
+    checkpoints = [str(run.folder / "checkpoints" / "best.ckpt") for run in runs]
+    script("compare").main(["--checkpoints", *checkpoints, "--baselines", "--out", str(tmp_path / "out")])
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert text.count("Ship ") == 1
+    assert text.startswith("Ship ")
+    for name in ("run1", "run2", "the larger class", "logistic regression", "LinearSVC"):
+        assert f"| {name}" in text or name in text
+    line = next(line for line in text.splitlines() if line.startswith("| run2 |"))
+    assert f"{runs[1].metrics['best']['test']['accuracy']:.2%}" in line
+    assert "synthetic" in capsys.readouterr().out
+
+
+def test_look_inside_draws_one_message(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    checkpoint = str(train().folder / "checkpoints" / "best.ckpt")
+    capsys.readouterr()
+    look = script("look_inside").main
+    look(["--checkpoint", checkpoint, "--text", "WIN $1000 now", "--out", str(tmp_path / "out"), "--layer", "2"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"attention.png", "tokens.png"}
+    assert "' now'" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--layer: expected a whole number from 1 to 2"):
+        look(["--checkpoint", checkpoint, "--text", "WIN", "--layer", "3"])
+
+
 def test_examine_tells_how_many_labels_depend_on_the_padding(
     train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
@@ -199,7 +308,10 @@ def test_examine_opens_the_books_state_dict_and_refuses_what_is_no_classifier(
             examine([*arguments, str(tmp_path / path)])
 
 
-@pytest.mark.parametrize("name", ["predict", "generate", "zero_shot", "cache", "experiments", "examine"])
+@pytest.mark.parametrize(
+    "name",
+    ["predict", "generate", "zero_shot", "cache", "experiments", "examine", "evaluate", "compare", "look_inside"],
+)
 def test_help_needs_no_heavy_import(name: str) -> None:
     code = f"import sys; sys.argv = ['{name}', '--help']; import runpy\n"
     code += f"try: runpy.run_path({str(ROOT / 'scripts' / f'{name}.py')!r}, run_name='__main__')\n"

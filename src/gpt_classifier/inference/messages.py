@@ -51,6 +51,8 @@ def duplicates(frame: pd.DataFrame) -> str:
     if not (frame["split"] == "train").any():
         return ""
     counts, sizes = overlap(frame), frame["split"].value_counts()
+    if not any(count["near"] for count in counts.values()):
+        return "No validation or test message stands in the training set, not even with other digits or punctuation."
     parts = [
         f"{counts[split]['exact']} of {sizes.get(split, 0)} {name} messages also stand in the training set "
         f"({counts[split]['near']} when case, digits and punctuation are folded)"
@@ -106,5 +108,7 @@ def origin(classifier: TextClassifier, checkpoint: Path, overrides: Sequence[str
         rows += [(name, str(settings[name])) for name in (*chosen, "data.batch_size", "seed") if name in settings]
         rows.append(("trained parameters", f"{run['parameters']['trained']:,}"))
         rows.append(("seconds of training", f"{run['seconds']['training']:.1f}"))
-        rows += [(f"{split} messages", str(counts)) for split, counts in run["data"]["splits"].items()]
+        for split, counts in run["data"]["splits"].items():
+            shown = [f"{number:,} {name}" for name, number in counts.items()]
+            rows.append((f"{split} messages", ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")))
     return rows

@@ -143,27 +143,30 @@ def tipping(tokens: Sequence[str], probabilities: np.ndarray, class_names: Seque
     return figure
 
 
-def attention_maps(tokens: Sequence[str], weights: Tensor, layers: Sequence[int], heads: Sequence[int]) -> Figure:
-    """A small map for each layer (rows) and head (columns): what each token (down) looks at (across)."""
-    size = 1.1 if len(layers) * len(heads) > 12 else 2.6
-    figure = Figure(figsize=(1.2 + size * len(heads), 1.0 + size * len(layers)), layout="constrained")
-    grid = figure.subplots(len(layers), len(heads), squeeze=False)
-    labelled = size > 2 and len(tokens) <= 40
-    for layer, row in zip(layers, grid, strict=True):
-        for head, axes in zip(heads, row, strict=True):
-            axes.imshow(weights[layer, head].numpy(), cmap="magma", vmin=0, vmax=1)
-            axes.grid(False)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if labelled:
-                names = [_plain(token) for token in tokens]
-                axes.set_xticks(range(len(tokens)), names, rotation=90, fontsize=5)
-                if head == heads[0]:
-                    axes.set_yticks(range(len(tokens)), names, fontsize=5)
-            if layer == layers[0]:
-                axes.set_title(f"head {head + 1}", fontsize=7)
-            if head == heads[0]:
-                axes.set_ylabel(f"layer {layer + 1}", fontsize=7)
+def attention_maps(
+    tokens: Sequence[str], weights: Tensor, maps: Sequence[tuple[int, int]], columns: int, size: float
+) -> Figure:
+    """What each token (down) looks at (across).
+
+    Args:
+        tokens: T pieces of the text.
+        weights: `(layers, heads, T, T)`.
+        maps: layer and head of each, row by row.
+        columns: maps in a row.
+        size: of each, in inches; from 2 on, tokens are named where they are 40 at most.
+    """
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(0.6 + size * columns, 0.5 + size * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    names = [_plain(token) for token in tokens] if size >= 2 and len(tokens) <= 40 else []
+    for axes in grid[len(maps) :]:
+        axes.set_axis_off()
+    for (layer, head), axes in zip(maps, grid, strict=False):
+        axes.imshow(weights[layer, head].numpy(), cmap="magma", vmin=0, vmax=1)
+        axes.grid(False)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
+        axes.set_yticks(range(len(names)), names, fontsize=5)
+        axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=7)
     return figure
 
 

@@ -165,7 +165,7 @@ def _calibration(errors: dict[str, float], temperature: float, fitted: float | N
         return text + f". The temperature that fits the validation messages best is {fitted:.2f}: nothing to change."
     error = errors["with the fitted temperature"]
     text += f". Dividing the logits by {fitted:.2f}, fitted on the validation messages, makes it {error:.4f}"
-    return text + "; --calibrate stores that in the checkpoint. No label changes by it."
+    return f"{text} here, and changes no label. The option to store that in the checkpoint is calibrate."
 
 
 def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
@@ -177,11 +177,11 @@ def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
         which = f"The most confident mistake: {wrong[0][0]}, taken for {wrong[0][1]}." if wrong else "A message."
     shown: dict[str, Any] = {"which": which, "spans": []}
     tokens, weights = inside.attention(classifier, text, most_tokens=40)
-    layers, heads = [len(weights) - 1], list(range(min(6, weights.shape[1])))
-    caption = f"Attention of the last layer, heads 1 to {len(heads)}: what each token (down) looks at (across)"
+    maps = [(len(weights) - 1, head) for head in range(min(6, weights.shape[1]))]
+    caption = f"Attention of the last layer, heads 1 to {len(maps)}: what each token (down) looks at (across)"
     shown["attention_caption"] = caption if len(tokens) < 40 else f"{caption}; the first 40 tokens"
     # maps are pixels: as a drawing each cell would be an element of its own
-    shown["attention"] = _both(lambda _: pictures.attention_maps(tokens, weights, layers, heads), pictures.png_uri)
+    shown["attention"] = _both(lambda _: pictures.attention_maps(tokens, weights, maps, 3, 2.8), pictures.png_uri)
     if classifier.model.causal and classifier.model.pooling.name != "first_token":
         traced = inside.trace(classifier, text)
         shown["spans"] = spans(traced, found.class_names)
