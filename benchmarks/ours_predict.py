@@ -27,6 +27,8 @@ if __name__ == "__main__":
     spec = {
         "backbone": asdict(GPTConfig()),
         "tokenizer": "gpt2",
+        "vocabulary": None,
+        "temperature": 1.0,
         "class_names": ["ham", "spam"],
         "max_length": 1024,
         "pad_to": "batch",

@@ -4,18 +4,10 @@ python scripts/compare.py --checkpoints outputs/…/best.ckpt outputs/…/best.c
 """
 
 import argparse
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpt_classifier.config import readable_exit
 from gpt_classifier.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from gpt_classifier import TextClassifier
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -23,6 +15,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoints", nargs="+", default=["latest"], help="best.ckpt of runs, or latest (default)")
+    parser.add_argument("--weights", type=Path, help="the pretrained weights they build on, if they were moved")
     parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
     parser.add_argument("--baselines", action="store_true", help='scikit-learn too: pip install -e ".[compare]"')
     parser.add_argument("--data", nargs="+", default=[], help="other messages than the first run's, as Hydra overrides")
@@ -36,32 +29,38 @@ def main(arguments: list[str] | None = None) -> None:
         import numpy as np
 
         from gpt_classifier.inference import baselines, comparison, messages
-        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint
+        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint, run_folder
 
         paths = [find_checkpoint(name, Path(options.outputs)) for name in options.checkpoints]
-        frame = messages.labelled(paths[0], options.data, CONF)
+        frame = messages.labelled(paths[0], options.data, CONF, whole=False)
         parts = {split: frame[frame["split"] == split] for split in ("train", "val", "test")}
-        texts, labels = parts["test"]["text"].tolist(), parts["test"]["label"].tolist()
-        classes = sorted(set(frame["label"]))
+        trained_on = set[str]().union(*map(messages.trained_on, paths))
+        if options.baselines:
+            trained_on |= set(parts["train"]["text"])
+        fresh = parts["test"][~parts["test"]["text"].isin(trained_on)]
+        left_out = len(parts["test"]) - len(fresh)
+        if fresh.empty:
+            raise UserError("Every test message is among those that a contender was trained on. Set --data to others.")
+        texts, labels = fresh["text"].tolist(), fresh["label"].tolist()
+        classes = TextClassifier.from_checkpoint(paths[0], weights=options.weights).classes_.tolist()
         contenders = []
         for path in dict.fromkeys(paths):
-            classifier = TextClassifier.from_checkpoint(path)
-            if sorted(classifier.classes_) != classes:
+            classifier = TextClassifier.from_checkpoint(path, weights=options.weights)
+            known = classifier.classes_.tolist()
+            if known != classes or not set(labels) <= set(known):
                 raise UserError(
-                    f"--checkpoints: {path} knows the classes {', '.join(classifier.classes_[:10])}, but the messages "
-                    f"have {', '.join(classes[:10])}. Compare classifiers of the same classes."
+                    f"--checkpoints: {path} knows the classes {', '.join(known[:10])}, but the others or the messages "
+                    f"have {', '.join(sorted({*classes, *labels} - set(known))[:10]) or 'fewer'} too. Compare "
+                    f"classifiers of the same classes."
                 )
-            order = [classifier.classes_.tolist().index(name) for name in classes]
-            seen = messages.seen_in_training(path, texts)
             contenders.append(
                 comparison.ask(
-                    path.parent.parent.name or str(path),
+                    f"{run_folder(path).name}/{path.name}" if same_run(path, paths) else run_folder(path).name,
                     texts,
                     classes,
                     classifier.predict,
-                    partial(ordered, classifier, order),
+                    classifier.predict_proba,
                     sum(p.numel() * p.element_size() for p in classifier.model.parameters()) / 1e6,
-                    f"{seen} of the test texts were in its training" if seen else "",
                 )
             )
             if classifier.note:
@@ -73,14 +72,18 @@ def main(arguments: list[str] | None = None) -> None:
         truth = np.array([classes.index(label) for label in labels])
         lines = comparison.compare(contenders, truth, len(classes))
         sentence, table = comparison.verdict(lines), comparison.table(lines)
+        if left_out:
+            table += (
+                f"\n\nOn {len(texts)} test messages; {left_out} more were left out, as a contender was trained on them."
+            )
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "comparison.md").write_text(f"{sentence}\n\n{table}\n", encoding="utf-8")
         print(f"{sentence}\n\n{table}\n\nThis is also in {options.out / 'comparison.md'}")
 
 
-def ordered(classifier: "TextClassifier", order: list[int], texts: "Sequence[str]") -> "np.ndarray":
-    """Probabilities with the columns in another order."""
-    return classifier.predict_proba(texts)[:, order]
+def same_run(path: Path, paths: list[Path]) -> bool:
+    """Whether another of the checkpoints lies in the same folder."""
+    return sum(other.parent == path.parent for other in dict.fromkeys(paths)) > 1
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
         data = load_data(cfg)
         if data.pad_to == "batch":
             raise UserError("data.pad_to: expected train, context or a number of tokens to pad to, but it is batch.")
-        model = load(path, cfg, len(data.class_names)).to(best_device())
         longest = int(data.pad_to)
+        model = load(path, cfg, data.class_names, longest).to(best_device())
         print(f"{path}, padded to {longest} tokens and read at position -1, as the chapter does")
         for split, name in (("train", "training"), ("val", "validation"), ("test", "test")):
             dataset = data.datasets[split]
@@ -64,27 +64,31 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"\npadding.csv and padding.png are in {options.out}")
 
 
-def load(path: Path, cfg, num_classes: int):  # type: ignore[no-untyped-def] # torch is imported late
+def load(path: Path, cfg, class_names: list[str], longest: int):  # type: ignore[no-untyped-def] # torch is imported late
     """The classifier of a state dict in the book's naming, or of a checkpoint of this project."""
     from hydra.utils import instantiate
 
     from gpt_classifier.inference.text_classifier import TextClassifier
-    from gpt_classifier.model.classifier import GPTClassifier
-    from gpt_classifier.model.pretrained import load_backbone
+    from gpt_classifier.model.pretrained import load_backbone, load_classifier
 
     if path.suffix == ".ckpt":
         classifier = TextClassifier.from_checkpoint(path, precision="32-true")
-        model, tokenizer = classifier.model, classifier.spec["tokenizer"]
-        if tokenizer != cfg.model.tokenizer:
-            raise UserError(f"--model: {path} reads the tokens of {tokenizer}, not of {cfg.model.tokenizer}.")
+        model, spec = classifier.model, classifier.spec
+        if spec["tokenizer"] != cfg.model.tokenizer:
+            raise UserError(f"--model: {path} reads the tokens of {spec['tokenizer']}, not of {cfg.model.tokenizer}.")
+        if spec["class_names"] != class_names:
+            raise UserError(f"--weights: {path} knows {spec['class_names']}, but the data has {class_names}.")
+        if model.pooling.name not in ("last_token", "padded_last_token"):
+            raise UserError(
+                f"--weights: {path} reads {model.pooling.name}; only one that reads a last token can be examined."
+            )
     else:
-        backbone, head = load_backbone(instantiate(cfg.model.backbone), path)
-        if not head:
+        config = instantiate(cfg.model.backbone)
+        if not load_backbone(config, path)[1]:
             raise UserError(f"--weights: {path} has no head for classes; it is a language model, not fine-tuned yet.")
-        model = GPTClassifier(backbone, instantiate(cfg.pooling), num_classes)
-        if head["weight"].shape[0] != num_classes:
-            raise UserError(f"--weights: {path} has {head['weight'].shape[0]} classes, but the data has {num_classes}.")
-        model.head.load_state_dict(head)
+        model = load_classifier(config, path, instantiate(cfg.pooling), len(class_names), cfg.model.causal)
+    if longest > model.backbone.config.n_positions:
+        raise UserError(f"data.pad_to: {path} reads at most {model.backbone.config.n_positions} tokens, not {longest}.")
     if not model.causal:
         raise UserError(f"--weights: {path} was trained without a causal mask, so it is another model at each padding.")
     return model.requires_grad_(False).eval()

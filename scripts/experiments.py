@@ -6,6 +6,7 @@ python scripts/experiments.py --rows book/exercise_6_1,book/exercise_6_3 data.pa
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from gpt_classifier.config import readable_exit
@@ -21,7 +22,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--model", help="backbone for all rows; rows that name one do not apply (default: each its own)"
     )
     parser.add_argument("--seeds", default="123", help="with commas between (default: 123)")
-    parser.add_argument("--out", type=Path, help="folder (default: outputs/experiments/MODEL); what is there is kept")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder (default: outputs/experiments/MODEL); finished trainings are kept",
+    )
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for all rows, such as optimizer.lr=3e-4")
     return parser.parse_intermixed_args(arguments)
 
@@ -45,14 +50,21 @@ def main(arguments: list[str] | None = None) -> None:
         questions = experiments.find_questions(ROOT / "conf", options.rows, options.model, options.overrides)
         folder = options.out or Path("outputs") / "experiments" / (options.model or "each-its-own")
         folder.mkdir(parents=True, exist_ok=True)
-        runner = experiments.Runner([sys.executable, str(ROOT / "train.py")], folder.resolve() / "runs")
-        answers, failures = runner.answer(questions, seeds)
-        text = experiments.table(questions, answers)
-        (folder / "table.md").write_text(text + "\n", encoding="utf-8")
-        experiments.as_frame(answers).to_csv(folder / "table.csv", index=False)
-        if answers:
-            experiments.chart(answers, options.model or "each row with its own backbone", folder / "chart.png")
-        print(f"\n{text}\n\ntable.md, table.csv and chart.png are in {folder}")
+        runner = experiments.Runner(
+            [sys.executable, str(ROOT / "train.py")], folder.resolve() / "runs", partial(print, flush=True)
+        )
+
+        def show(answers: list[experiments.Answer]) -> None:
+            text = experiments.table(questions, answers)
+            (folder / "table.md").write_text(text + "\n", encoding="utf-8")
+            experiments.as_frame(answers).to_csv(folder / "table.csv", index=False)
+            if answers:
+                title = options.model or "each row with its own backbone"
+                experiments.chart(answers, title, folder / "chart.png")
+
+        answers, failures = runner.answer(questions, seeds, show)
+        show(answers)
+        print(f"\n{experiments.table(questions, answers)}\n\nThis is also in {folder}")
         if failures:
             raise UserError("\n".join(failures))
 

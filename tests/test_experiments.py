@@ -62,10 +62,27 @@ def test_rows_that_name_a_backbone_do_not_apply_to_another() -> None:
     assert NOT_APPLICABLE in table(questions, [])
 
 
-@pytest.mark.parametrize("rows", ["20", "1,,first", "book/none"])
+@pytest.mark.parametrize("rows", ["20", "1,,first", "book/none", ",", ""])
 def test_unknown_rows_are_refused(rows: str) -> None:
     with pytest.raises(UserError, match="--rows: expected all, numbers from 1 to 19"):
         find_questions(CONF, rows, None, [])
+
+
+@pytest.mark.parametrize("override", ["model=gpt2-nano", "seed=3", "experiment=quickstart"])
+def test_overrides_that_would_belie_the_table_are_refused(override: str) -> None:
+    with pytest.raises(UserError, match="set it by --model, --seeds, --rows or --out"):
+        find_questions(CONF, "1", None, [override])
+
+
+def test_other_weights_or_messages_in_a_file_are_another_question(tmp_path: Path) -> None:
+    def identity() -> str:
+        return find_questions(CONF, "1", None, [f"data.path={tmp_path / 'sms'}"])[0].identity
+
+    (tmp_path / "sms").write_text("a")
+    first = identity()
+    assert identity() == first
+    (tmp_path / "sms").write_text("ab")
+    assert identity() != first
 
 
 def test_trainings_are_done_once_and_make_a_table(tmp_path: Path) -> None:
@@ -78,7 +95,8 @@ def test_trainings_are_done_once_and_make_a_table(tmp_path: Path) -> None:
     assert answers[0].accuracies == answers[1].accuracies
     assert len([line for line in said if line.startswith("[")]) == 2  # two seeds, for two equal rows
 
-    interrupted = next((tmp_path / "run s").glob("*/seed2/metrics.json"))
+    assert not list((tmp_path / "run s").rglob("last.ckpt"))
+    interrupted = next((tmp_path / "run s").glob("*/seed2/done"))
     interrupted.unlink()
     (interrupted.parent / "left-over").touch()
     said.clear()
@@ -103,7 +121,8 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> N
     failing = tmp_path / "failing.py"
     failing.write_text(
         "import sys\n"
-        "if 'seed=1' in sys.argv: sys.exit('no such file: messages.csv')\n"
+        "if 'seed=1' in sys.argv:\n"
+        "    sys.exit('no such file: messages.csv\\n\\nSet the environment variable HYDRA_FULL_ERROR=1')\n"
         "import json, pathlib\n"
         "folder = pathlib.Path(sys.argv[-1].split('=', 1)[1].strip(\"'\"))\n"
         "last = {split: {'accuracy': 0.5} for split in ('train', 'val', 'test')}\n"

@@ -1,7 +1,9 @@
 """Where Hydra is: `conf/` from any working directory, and errors that a person can read."""
 
+import errno
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +49,8 @@ def user_error_behind(error: BaseException) -> UserError | None:
     while link is not None and not isinstance(link, UserError):
         if isinstance(link, OmegaConfBaseException):
             return UserError(str(link))
+        if isinstance(link, OSError) and link.errno == errno.ENOSPC and link.filename is None:
+            return UserError(f"{link.strerror}. Make room, or set another place.")
         if isinstance(link, OSError) and link.filename is not None:  # a full disk, a folder that can't be written
             return UserError(f"{link.filename}: {link.strerror}. Set another place, or make this one fit.")
         if type(link).__name__ == "MisconfigurationException":  # Lightning's, seconds of imports away
@@ -82,6 +86,11 @@ def readable_exit() -> Iterator[None]:
     """Inside a command without Hydra: the same."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise SystemExit("\nInterrupted.") from None
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except Exception as error:
         cause = user_error_behind(error)
         if cause is None or "HYDRA_FULL_ERROR" in os.environ:

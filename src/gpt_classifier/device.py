@@ -37,8 +37,8 @@ def peak_memory_gb(device: torch.device) -> float | None:
         import resource
     except ImportError:  # Windows
         return None
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (1e9 if sys.platform == "darwin" else 1e6)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def reuse_freed_memory() -> None:

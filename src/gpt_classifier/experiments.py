@@ -13,10 +13,11 @@ from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from gpt_classifier.assets import ASSETS
 from gpt_classifier.config import compose
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, expect_number
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Question:
         asks: what it varies, in words.
         published: test accuracy in percent that was published for it; `None` if there is none.
         overrides: for `train.py`, but for seed and folder.
-        identity: hash of the composed settings; equal settings have equal ones.
+        identity: hash of the composed settings and of the files that they name; equal questions have equal ones.
         applies: `False` if the row names a backbone, and the command another one.
     """
 
@@ -59,8 +60,11 @@ def find_questions(conf: Path, rows: str, model: str | None, overrides: Sequence
     numbered = {
         str(int(path.name[:2])): f"book/{path.stem}" for path in sorted(conf.glob("experiment/book/[0-9][0-9]_*.yaml"))
     }
+    for override in overrides:
+        if override.startswith(("model=", "seed=", "experiment=", "hydra.run.dir=")):
+            raise UserError(f"{override}: set it by --model, --seeds, --rows or --out, so that the table says so.")
     names = list(numbered) if rows == "all" else [row.strip() for row in rows.split(",") if row.strip()]
-    for name in names:
+    for name in names or [rows]:
         if name not in numbered and not (conf / "experiment" / f"{name}.yaml").is_file():
             raise UserError(
                 f"--rows: expected all, numbers from 1 to {len(numbered)}, or files of conf/experiment without .yaml, "
@@ -74,14 +78,29 @@ def _question(conf: Path, experiment: str, number: str, model: str | None, overr
     own = _backbone(conf, [f"experiment={experiment}"])
     applies = model is None or own in (model, _backbone(conf, []))
     cfg = compose(conf, command)
-    asked = OmegaConf.select(cfg, "question", default={})
+    asked: Any = OmegaConf.to_container(cfg.question) if OmegaConf.is_config(cfg.get("question")) else {}
+    published = asked.get("published")
+    if published is not None:
+        expect_number(f"{experiment}: question.published (percent)", published, 0, 100)
     with open_dict(cfg):
         for key in ("question", "seed"):
             cfg.pop(key, None)
-    identity = hashlib.sha256(OmegaConf.to_yaml(cfg).encode()).hexdigest()[:10]
-    return Question(
-        experiment, number, asked.get("asks", experiment), asked.get("published"), tuple(command), identity, applies
-    )
+    identity = hashlib.sha256((OmegaConf.to_yaml(cfg) + _files(cfg)).encode()).hexdigest()[:10]
+    asks = str(asked.get("asks", experiment))
+    return Question(experiment, number, asks, published, tuple(command), identity, applies)
+
+
+def _files(cfg: DictConfig) -> str:
+    """The files of weights and messages as they are now: with other content they are other questions."""
+    named = [cfg.model.weights, OmegaConf.select(cfg, "data.path")]
+    if cfg.model.weights == "pretrained" and cfg.model.hub:
+        named.append(str(ASSETS / cfg.model.hub / "model.safetensors"))
+    stats = []
+    for name in named:
+        path = Path(str(name)).expanduser()
+        if path.is_file():
+            stats.append(f"{path.stat().st_size} {path.stat().st_mtime_ns}")
+    return str(stats)
 
 
 def _backbone(conf: Path, overrides: Sequence[str]) -> str:
@@ -121,14 +140,27 @@ class Runner:
         self.folder = folder
         self.say = say
 
-    def answer(self, questions: Sequence[Question], seeds: Sequence[int]) -> tuple[list[Answer], list[str]]:
+    def answer(
+        self,
+        questions: Sequence[Question],
+        seeds: Sequence[int],
+        show: Callable[[list[Answer]], object] = lambda answers: None,
+    ) -> tuple[list[Answer], list[str]]:
         """Train every question with every seed.
+
+        Args:
+            questions: to answer.
+            seeds: of each.
+            show: is told after each training what is known so far.
 
         Returns:
             An answer for each question that has runs, and what went wrong elsewhere, a line each.
         """
-        wanted = {(q.identity, seed): q for q in questions if q.applies for seed in seeds}
-        waiting = [(key, q) for key, q in wanted.items() if not self._metrics(q, key[1]).exists()]
+        wanted: dict[tuple[str, int], Question] = {}
+        for question in questions:
+            for seed in seeds if question.applies else ():
+                wanted.setdefault((question.identity, seed), question)
+        waiting = [(key, q) for key, q in wanted.items() if not self._is_done(q, key[1])]
         if len(waiting) < len(wanted):
             self.say(f"{len(wanted) - len(waiting)} of {len(wanted)} trainings are already in {self.folder}")
         failures, took = [], 0.0
@@ -144,7 +176,11 @@ class Runner:
             )
             if failure:
                 failures.append(f"row {question.number}, seed {seed}: {failure}")
-        return [found for q in questions if q.applies if (found := self._collect(q, seeds))], failures
+            show(self._collect_all(questions, seeds))
+        return self._collect_all(questions, seeds), failures
+
+    def _collect_all(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[Answer]:
+        return [found for q in questions if q.applies if (found := self._collect(q, seeds))]
 
     def _run_folder(self, question: Question, seed: int) -> Path:
         """Rows with equal settings share their runs."""
@@ -152,11 +188,11 @@ class Runner:
         name = f"{question.experiment.replace('/', '_')}-{question.identity}"
         return (found[0] if found else self.folder / name) / f"seed{seed}"
 
-    def _metrics(self, question: Question, seed: int) -> Path:
-        return self._run_folder(question, seed) / "metrics.json"
+    def _is_done(self, question: Question, seed: int) -> bool:
+        return (self._run_folder(question, seed) / "done").exists()
 
     def _result(self, question: Question, seed: int) -> dict[str, Any]:
-        return json.loads(self._metrics(question, seed).read_text(encoding="utf-8"))
+        return json.loads((self._run_folder(question, seed) / "metrics.json").read_text(encoding="utf-8"))
 
     def _train(self, question: Question, seed: int) -> str:
         """An empty string, or what went wrong."""
@@ -164,17 +200,21 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
         folder.mkdir(parents=True)
         places = [f"seed={seed}", f"hydra.run.dir='{folder}'"]  # quoted, or Hydra trips over spaces
+        # nothing here goes on with a training, whose last.ckpt may be gigabytes
+        places = ["~callbacks.last", "+trainer.enable_checkpointing=false", *places]
         with (folder / "output.txt").open("w", encoding="utf-8") as output:
             code = subprocess.run(
                 [*self.command, *question.overrides, *places], stdout=output, stderr=output, check=False
             ).returncode
-        if code == 0 and self._metrics(question, seed).exists():
+        if code == 0 and (folder / "metrics.json").exists():
+            (folder / "done").touch()
             return ""
-        lines = (folder / "output.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"failed with status {code}: {lines[-1] if lines else 'no output'} (all of it in {folder}/output.txt)"
+        lines = (folder / "output.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        told = [line for line in lines if line.strip() and "HYDRA_FULL_ERROR" not in line] or ["no output"]
+        return f"failed with status {code}: {told[-1]} (all of it in {folder / 'output.txt'})"
 
     def _collect(self, question: Question, seeds: Iterable[int]) -> Answer | None:
-        runs = [self._result(question, seed) for seed in seeds if self._metrics(question, seed).exists()]
+        runs = [self._result(question, seed) for seed in seeds if self._is_done(question, seed)]
         if not runs:
             return None
         memory = [run["peak_memory_gb"] for run in runs if run["peak_memory_gb"] is not None]

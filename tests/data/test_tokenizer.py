@@ -26,6 +26,12 @@ def test_texts_that_are_cut_in_long_gaps_have_the_same_tokens(text: str) -> None
         assert token_ids([text, "a"], encoding) == [encoding.encode_ordinary(text), encoding.encode_ordinary("a")]
 
 
+@pytest.mark.parametrize("text", [" " * 300_000, "x" + " \n" * 150_000, " " * 300_000 + "x", "x" * 300_000])
+def test_monotonous_texts_are_read_in_no_time(text: str) -> None:
+    encoding = load_encoding("gpt2-nano")
+    assert encoding.decode(token_ids([text], encoding)[0]) == text
+
+
 def test_end_of_text_is_the_last_id_and_pads(gpt2_vocabulary: None) -> None:
     assert load_encoding("gpt2").eot_token == 50256 == load_encoding("gpt2").max_token_value
     assert load_encoding("gpt2-nano").eot_token == 8191 == load_encoding("gpt2-nano").max_token_value

@@ -50,7 +50,7 @@ def test_ties_and_missing_classes_are_handled() -> None:
     found = Predictions(["a", "b", "c"], np.array([0, 0, 0]), np.zeros((3, 2), np.float32), np.ones(3), ["a", "b"])
     estimated = evaluation.estimates(found)
     assert np.isnan(estimated["AUROC"].value)
-    assert estimated["accuracy"] == evaluation.Estimate(1.0, 1.0, 1.0)
+    assert estimated["macro F1"] == evaluation.Estimate(1.0, 1.0, 1.0)
     tied = Predictions(["a", "b"], np.array([0, 1]), np.zeros((2, 2), np.float32), np.ones(2), ["a", "b"])
     assert evaluation.estimates(tied)["AUROC"].value == 0.5
 
@@ -64,6 +64,20 @@ def test_temperature_undoes_the_scale_of_overconfident_logits() -> None:
     temperature = evaluation.fit_temperature(found)
     assert temperature == pytest.approx(4, rel=0.05)
     assert evaluation.calibration_error(found, temperature) < 0.02 < evaluation.calibration_error(found)
+
+
+def test_without_a_mistake_there_is_no_temperature_and_an_exact_interval() -> None:
+    found = Predictions([""] * 20, np.zeros(20, int), np.tile(np.float32([3, 0]), (20, 1)), np.ones(20), ["a", "b"])
+    assert evaluation.fit_temperature(found) is None
+    assert evaluation.estimates(found)["accuracy"].low == pytest.approx(0.8316, abs=1e-4)  # Clopper-Pearson, 20 of 20
+
+
+def test_the_surer_the_fewer_and_the_better() -> None:
+    rows = evaluation.coverage(made_up(4000))
+    assert rows[0][1] == 1.0
+    assert rows[0][2] == pytest.approx(made_up(4000).right.mean())
+    assert [row[1] for row in rows] == sorted((row[1] for row in rows), reverse=True)
+    assert rows[-1][2] > rows[0][2]
 
 
 def test_threshold_is_the_lowest_that_reaches_the_precision_where_it_is_chosen() -> None:

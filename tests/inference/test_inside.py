@@ -45,6 +45,16 @@ def test_attention_is_what_the_model_computes(train: Callable[..., Run]) -> None
     assert inside.attention(classifier, TEXT, most_tokens=3)[1].shape == (2, 6, 3, 3)
 
 
+def test_a_text_that_is_cut_within_a_character_has_its_pieces(train: Callable[..., Run]) -> None:
+    classifier = TextClassifier.from_checkpoint(train().folder / "checkpoints" / "best.ckpt", precision="32-true")
+    row = classifier.token_rows(["a 😀"])[0]
+    assert "".join(inside.pieces(classifier, row)) == "a 😀"
+    assert "".join(inside.pieces(classifier, row[:-1])) == "a �"
+    assert inside.pieces(classifier, row[-1:]) == ["�"]
+    tokens, weights = inside.attention(classifier, "a 😀", most_tokens=len(row) - 1)
+    assert len(tokens) == weights.shape[-1] == len(row) - 1
+
+
 @pytest.mark.parametrize("overrides", [["model.causal=false"], ["pooling=first_token"]])
 def test_what_does_not_read_on_has_no_trace(train: Callable[..., Run], overrides: list[str]) -> None:
     run = train("trainer.max_epochs=1", *overrides)

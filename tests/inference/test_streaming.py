@@ -97,6 +97,22 @@ def test_json_lines_keep_their_keys_and_lone_surrogates(tmp_path: Path) -> None:
     assert all(row["predicted_label"] is None and row["probabilities"] == {} for row in rows[1:7])
 
 
+def test_answers_never_take_the_place_of_what_was_there(tmp_path: Path) -> None:
+    for line in ('{"text": "a", "reason": 1}', '{"text": "a", "probabilities": {}}'):
+        with pytest.raises(UserError, match="it already has a column"):
+            run(line.encode(), "jsonl", "jsonl", tmp_path)
+    with pytest.raises(UserError, match="it already has a column probabilities"):
+        run(b"text,probabilities\na,1\n", "csv", "jsonl", tmp_path)
+
+
+def test_carriage_returns_and_empty_lines_come_out_as_they_went_in(tmp_path: Path) -> None:
+    _, out = run(b'id,text\n1,"a\rb"\n2,"c\r\nd"\n', "csv", "csv", tmp_path)
+    assert [row["text"] for row in table(out)] == ["a\rb", "c\r\nd"]
+    count, out = run(b"text\none\n\ntwo\n", "csv", "csv", tmp_path)
+    assert [row["text"] for row in table(out)] == ["one", "", "two"]
+    assert count.rows == 3
+
+
 def test_other_encodings_separators_and_quotes(tmp_path: Path) -> None:
     _, out = run("text,n\nné né né,1\n".encode("utf-16"), "csv", "csv", tmp_path, encoding="utf-16")
     assert "né né né,1,long" in out.decode("utf-16")
@@ -110,7 +126,10 @@ def test_other_encodings_separators_and_quotes(tmp_path: Path) -> None:
 def test_what_can_not_be_read_is_told_and_leaves_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [
         (b"id,body\n1,hello\n", {}, "--text-column: no column 'text'; the file has: id, body"),
-        ("text\nhello\n".encode("utf-16"), {}, "--text-column: no column 'text'"),
+        ("text\nhello\n".encode("utf-16"), {}, "begins like UTF-16. Set --encoding utf-16"),
+        ("text\nhello\n".encode("utf-16-le"), {}, "--text-column: no column 'text'"),
+        ("text\nhello\n".encode("utf-16-le"), {"encoding": "utf-16"}, "--encoding: .*BOM"),
+        (b'id,text\n1,"open\n2,closed\n3,last\n', {}, "Is a quotation mark left open"),
         (b"", {}, "the file has: nothing"),
         (b"text,text\na,b\n", {}, "names a column twice"),
         (b"text\nok\n", {"encoding": "utf-5"}, "--encoding: expected a name that Python knows"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import Run, save_as_released
@@ -58,6 +59,39 @@ def test_it_takes_part_in_scikit_learns_procedures(run: Run) -> None:
         classifier.score(["a", "b"], ["ham"])
     with pytest.raises(UserError, match="Put it into a list"):
         classifier.predict("hello")
+
+
+def test_classes_are_in_scikit_learns_order(train: Callable[..., Run], tmp_path: Path) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rows = [(f"{word} {i} thing", stars) for i in range(20) for word, stars in (("bad", 1), ("so so", 3), ("good", 10))]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "reviews.csv", index=False)
+    run = train("data=csv", f"data.path={tmp_path / 'reviews.csv'}", "data.train_size=null", "trainer.max_epochs=1")
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    assert classifier.classes_.tolist() == ["1", "10", "3"]
+    texts, labels = run.texts("test"), run.labels("test")
+    loss = -metrics.get_scorer("neg_log_loss")(classifier, texts, labels)
+    assert loss == pytest.approx(run.metrics["best"]["test"]["loss"], abs=1e-4)
+    assert classifier.score(texts, [int(label) for label in labels]) == pytest.approx(
+        run.metrics["best"]["test"]["accuracy"]
+    )
+
+
+def test_what_is_no_text_or_no_device_is_told(run: Run) -> None:
+    path = run.folder / "checkpoints" / "best.ckpt"
+    with pytest.raises(UserError, match="text 2 of 2 is float, not text"):
+        TextClassifier.from_checkpoint(path).predict(["a", float("nan")])  # type: ignore[list-item]
+    with pytest.raises(UserError, match="device: abacus can't be used here"):
+        TextClassifier.from_checkpoint(path, device="abacus")
+    with pytest.raises(UserError, match="precision: expected auto"):
+        TextClassifier.from_checkpoint(path, precision="8")
+
+
+def test_weights_that_are_no_numbers_are_refused(run: Run, tmp_path: Path) -> None:
+    checkpoint = run.checkpoint()
+    checkpoint["state_dict"]["model.head.weight"][0] = float("nan")
+    torch.save(checkpoint, tmp_path / "diverged.ckpt")
+    with pytest.raises(UserError, match="the training diverged"):
+        TextClassifier.from_checkpoint(tmp_path / "diverged.ckpt")
 
 
 def test_temperature_changes_probabilities_but_no_label(run: Run) -> None:

@@ -83,7 +83,7 @@ def test_predict_writes_a_file_beside_its_columns_and_is_strict_on_request(
     ("arguments", "expected"),
     [
         (["--outputs", ".", "--text", "hello"], "Train one first"),
-        (["--checkpoint", "nowhere.ckpt", "--text", "hello"], "there is no file nowhere.ckpt"),
+        (["--checkpoint", "nowhere.ckpt", "--text", "hello"], r"there is no file .*nowhere\.ckpt"),
         (["--input", "nowhere.txt"], "--input: there is no file nowhere.txt"),
         (["--input", "messages.xlsx"], r"--input: expected a file ending in \.csv"),
         (["--input", "a.jsonl", "--output", "b.csv"], "rows of JSON can only be written as .jsonl"),
@@ -104,7 +104,7 @@ def test_generate_continues_the_prompt_and_tells_its_perplexity(capsys: pytest.C
         printed = capsys.readouterr().out
         assert printed.startswith(prompt)
         perplexity = float(printed.split("perplexity of the prompt: ")[1].split()[0])
-        assert 6000 < perplexity < 11_000  # random weights over 8,192 tokens
+        assert 20 < perplexity < 1000  # random weights have about 8,192, one for each token
 
 
 def test_generate_continues_the_end_of_a_prompt_longer_than_the_context(capsys: pytest.CaptureFixture) -> None:
@@ -198,7 +198,7 @@ def test_evaluate_writes_a_page_that_needs_nothing_else(
     assert "synthetic" in page.text
     for section in ("What precision costs", "Most confident mistakes", "Inside one message", "calibration error"):
         assert section in page.text
-    numbers = json.loads((folder / "metrics.json").read_text())
+    numbers = json.loads((folder / "evaluation.json").read_text())
     assert numbers["estimates"]["accuracy"]["value"] == pytest.approx(accuracy)
     frame = pd.read_csv(folder / "predictions.csv")
     assert (frame["label"] == frame["predicted_label"]).mean() == pytest.approx(accuracy)
@@ -206,7 +206,7 @@ def test_evaluate_writes_a_page_that_needs_nothing_else(
 
 
 def test_calibration_is_stored_with_the_checkpoint_and_changes_no_label(train: Callable[..., Run]) -> None:
-    run = train("data.train_size=null", "optimizer.lr=1e-2")
+    run = train()
     checkpoint = run.folder / "checkpoints" / "best.ckpt"
     texts = run.texts("test")
     before = TextClassifier.from_checkpoint(checkpoint, precision="32-true")
@@ -215,7 +215,7 @@ def test_calibration_is_stored_with_the_checkpoint_and_changes_no_label(train: C
     assert after.temperature != 1.0
     assert after.predict(texts).tolist() == before.predict(texts).tolist()
     assert not np.allclose(after.predict_proba(texts), before.predict_proba(texts), atol=1e-3)
-    numbers = json.loads((run.folder / "evaluation" / "metrics.json").read_text())
+    numbers = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())
     assert numbers["temperature"] == after.temperature
 
 
@@ -278,6 +278,9 @@ def test_examine_tells_how_many_labels_depend_on_the_padding(
     checkpoint = str(run.folder / "checkpoints" / "best.ckpt")
     examine(["--weights", checkpoint, "--model", "gpt2-nano", "--out", str(tmp_path / "out"), "data=sample_sms"])
     printed = capsys.readouterr().out
+    mean = train("pooling=mean", "trainer.max_epochs=1", folder="mean").folder / "checkpoints" / "best.ckpt"
+    with pytest.raises(SystemExit, match="only one that reads a last token can be examined"):
+        examine(["--weights", str(mean), "--model", "gpt2-nano", "data=sample_sms"])
     accuracy = run.metrics["best"]["test"]["accuracy"]
     assert f"test accuracy       {accuracy:8.2%} of" in printed
     assert f"padded to {longest}" in printed
@@ -301,7 +304,10 @@ def test_examine_opens_the_books_state_dict_and_refuses_what_is_no_classifier(
     examine([*arguments, str(tmp_path / "review_classifier.pth")])
     assert "read at position -1, as the chapter does" in capsys.readouterr().out
 
-    del state["out_head.weight"], state["out_head.bias"]
+    del state["out_head.bias"]
+    torch.save(state, tmp_path / "no_bias.pth")
+    examine([*arguments, str(tmp_path / "no_bias.pth")])
+    del state["out_head.weight"]
     torch.save(state, tmp_path / "gpt.pth")
     for path, message in (("gpt.pth", "has no head for classes"), ("none.pth", "there is no file")):
         with pytest.raises(SystemExit, match=message):

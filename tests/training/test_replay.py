@@ -141,6 +141,13 @@ def test_replay_leaves_a_run_that_predicts(train: Callable[..., Run], weights: P
     assert run.metrics["last"]["train"]["messages"] == n - n % 8
 
 
+def test_dropout_of_adapters_acts_on_training_steps_alone(train: Callable[..., Run], weights: Path) -> None:
+    run = train(f"model.weights={weights}", "freeze=lora", "freeze.dropout=0.5", base=CHAPTER)
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    accuracy = classifier.score(run.texts("val"), run.labels("val"))
+    assert accuracy == pytest.approx(run.metrics["last"]["val"]["accuracy"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -150,6 +157,9 @@ def test_replay_leaves_a_run_that_predicts(train: Callable[..., Run], weights: P
         ("ckpt_path=last.ckpt", "ckpt_path"),
         ("data.pad_to=batch", r"data\.pad_to"),
         ("procedure.eval_freq=0", r"procedure\.eval_freq"),
+        ("+trainer.max_steps=3", r"trainer\.max_steps"),
+        ("debug=fast_dev_run", r"trainer\.\w+: procedure=chapter needs none"),
+        ("callbacks=early_stopping", r"callbacks\.early_stopping"),
     ],
 )
 def test_what_the_chapter_does_not_have_is_refused(

@@ -91,6 +91,23 @@ def test_best_checkpoint_predicts_what_the_report_says(train: Callable[..., Run]
     assert accuracy == pytest.approx(run.metrics["best"]["test"]["accuracy"])
 
 
+@pytest.mark.parametrize("layers", ["[query,value]", "[mlp_output,head]"])
+def test_lora_with_a_frozen_head_predicts_and_resumes(train: Callable[..., Run], tmp_path: Path, layers: str) -> None:
+    config = GPTConfig(vocab_size=8192, n_positions=1024, n_embd=48, n_layer=2, n_head=6)
+    weights = save_as_released(GPT(config).initialise(), tmp_path / "weights")
+    options = [f"model.weights={weights}", "freeze=lora", f"freeze.layers={layers}", "freeze.train_head=false"]
+    run = train(*options, "scheduler=none")
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+    accuracy = classifier.score(run.texts("test"), run.labels("test"))
+    assert accuracy == pytest.approx(run.metrics["best"]["test"]["accuracy"])
+    first = train(*options, "scheduler=none", "trainer.max_epochs=1", folder="first")
+    last = first.folder / "checkpoints" / "last.ckpt"
+    resumed = train(*options, "scheduler=none", f"ckpt_path={last}", folder="resumed")
+    unbroken, found = (each.checkpoint("last")["state_dict"] for each in (run, resumed))
+    assert "model.head.weight" in unbroken
+    assert all(torch.equal(unbroken[name], found[name]) for name in unbroken)
+
+
 def test_lora_on_a_file_of_weights_keeps_its_adapters_alone_and_resumes(
     train: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -346,7 +363,7 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
         (["data.truncate=middle"], "data.truncate: expected head or tail"),
         (["freeze=last_n_blocks", "freeze.n=3"], "freeze.n: expected 1 to 2"),
         (["model.weights=nowhere.pth"], "nowhere.pth does not exist"),
-        (["model.weights=pretrained"], "no released weights"),
+        (["model.weights=pretrained", "model.hub=null"], "no released weights"),
         (
             ["model=gpt2-small", "model.weights=pretrained", "model.tokenizer=gpt2-nano"],
             "experiment=quickstart needs no network",
@@ -377,6 +394,9 @@ def test_resuming_with_something_else_is_refused(train: Callable[..., Run], capf
     run = train("trainer.max_epochs=1")
     within = train("+trainer.max_steps=3", folder="within").folder / "checkpoints" / "last.ckpt"
     checkpoints = run.folder / "checkpoints"
+    older = run.checkpoint("last")
+    older["classifier"]["format"] = 2
+    torch.save(older, checkpoints / "older.ckpt")
     (checkpoints / "cut.ckpt").write_bytes((checkpoints / "last.ckpt").read_bytes()[:9000])
     cases = {
         ("best.ckpt",): "holds weights only",
@@ -385,6 +405,8 @@ def test_resuming_with_something_else_is_refused(train: Callable[..., Run], capf
         ("last.ckpt", "freeze=none"): "was trained with freeze last_block n=1, but this run has none",
         ("last.ckpt", "data.split_seed=1"): "was trained with messages and their split",
         ("last.ckpt", "optimizer.lr=1e-5"): "lr=0.001",
+        ("last.ckpt", "optimizer._target_=torch.optim.Adam"): "was trained with optimizer",
+        ("older.ckpt",): "it was written by another version",
         ("last.ckpt", "scheduler=none"): "was trained with scheduler",
         ("last.ckpt", "seed=1"): "was trained with seed 123, but this run has 1",
         (str(within),): "was written in the middle of an epoch",

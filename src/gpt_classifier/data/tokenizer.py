@@ -20,7 +20,7 @@ GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s
 """How GPT-2 cuts text into pieces, in the form that tiktoken matches without going back."""
 
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # as Unicode and tiktoken have it
-LONG_GAP = re.compile(f"[{WHITE_SPACE}]{{1000,}}(?=[^{WHITE_SPACE}])")
+LONG_GAP = re.compile(f"(?<![{WHITE_SPACE}])[{WHITE_SPACE}]{{1000,}}+(?=[^{WHITE_SPACE}])")
 
 
 @cache
@@ -156,8 +156,13 @@ def encode(
     Raises:
         ValueError: a text is empty.
     """
-    rows = [np.array(row, dtype=np.int32) for row in token_ids(texts, encoding)]
-    if not all(map(len, rows)):
-        raise ValueError("a text without tokens has no last token to read")
     kept = slice(None, max_length) if truncate == "head" else slice(-max_length, None)
-    return [row[kept] for row in rows], sum(len(row) > max_length for row in rows)
+    rows: list[np.ndarray] = []
+    cut = 0
+    for start in range(0, len(texts), 4096):  # token ids are large as long as they are Python's
+        for ids in token_ids(texts[start : start + 4096], encoding):
+            if not ids:
+                raise ValueError("a text without tokens has no last token to read")
+            cut += len(ids) > max_length
+            rows.append(np.array(ids[kept], dtype=np.int32))
+    return rows, cut

@@ -4,7 +4,7 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import comb
+from math import exp, lgamma, log
 
 import numpy as np
 import torch
@@ -62,10 +62,12 @@ def of_baseline(baseline: Baseline, texts: Sequence[str], classes: list[str]) ->
     model = baseline.model
     proba = None
     if hasattr(model, "predict_proba"):
-        places = [model.classes_.tolist().index(name) for name in classes]
+        places = [classes.index(name) for name in model.classes_]  # a class that training lacks has probability 0
 
         def proba(texts: Sequence[str]) -> np.ndarray:
-            return model.predict_proba(texts)[:, places]
+            found = np.zeros((len(texts), len(classes)))
+            found[:, places] = model.predict_proba(texts)
+            return found
 
     size = len(pickle.dumps(model)) / 1e6
     return ask(baseline.name, texts, classes, model.predict, proba, size, baseline.chosen)
@@ -95,8 +97,11 @@ def pair(first: Contender, second: Contender, labels: np.ndarray, seed: int = 0)
     a, b = first.predicted == labels, second.predicted == labels
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
     differing = only_first + only_second
-    tail = sum(comb(differing, k) for k in range(min(only_first, only_second) + 1))
-    p_value = min(1.0, 2 * tail / 2**differing)
+    tail = sum(
+        exp(lgamma(differing + 1) - lgamma(k + 1) - lgamma(differing - k + 1) - differing * log(2))
+        for k in range(min(only_first, only_second) + 1)
+    )
+    p_value = min(1.0, 2 * tail)
     difference = a.astype(float) - b.astype(float)
     random = np.random.default_rng(seed)
     counts = random.multinomial(

@@ -13,7 +13,8 @@ from gpt_classifier.errors import UserError
 from gpt_classifier.inference.text_classifier import TextClassifier
 
 BINS = 15  # of the calibration error, equally wide
-RESAMPLES = 2000  # of the bootstrap
+RESAMPLES = 2000  # of the bootstrap, fewer where messages times classes times resamples exceed:
+WORK = 4e8
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ def predictions(classifier: TextClassifier, texts: Sequence[str], labels: Sequen
             f"The messages have labels that the classifier was not trained for: {', '.join(unknown[:5])}. "
             f"It knows: {', '.join(class_names[:20])}."
         )
-    lengths = np.array([len(row) for row in classifier.token_rows(texts)])
+    rows = classifier.token_rows(texts)
+    lengths = np.array([len(row) for row in rows])
     ids = np.array([class_names.index(name) for name in names])
-    return Predictions(texts, ids, classifier.logits(texts), lengths, class_names)
+    return Predictions(texts, ids, classifier.logits_of_rows(rows), lengths, class_names)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,9 @@ class Estimate:
 def estimates(found: Predictions, temperature: float = 1.0, seed: int = 0) -> dict[str, Estimate]:
     """Accuracy, macro F1, AUROC and loss, with percentile bootstrap intervals (Efron, 1979).
 
+    Where all messages are classified rightly, or none, resampling can't tell how far accuracy may be from that; its
+    interval is then the exact one of Clopper and Pearson (1934).
+
     Args:
         found: at least one message.
         temperature: of the probabilities.
@@ -89,43 +94,44 @@ def estimates(found: Predictions, temperature: float = 1.0, seed: int = 0) -> di
         torch.from_numpy(found.logits / temperature), torch.from_numpy(found.labels), reduction="none"
     ).numpy()
     cells = found.labels * classes + found.predicted  # each message's cell of the confusion matrix
+    columns = range(classes) if classes > 2 else [1]
+    ranks = [(np.unique(probabilities[:, c], return_inverse=True)[1], found.labels == c) for c in columns]
     random = np.random.default_rng(seed)
     samples: dict[str, list[float]] = {"accuracy": [], "macro F1": [], "AUROC": [], "loss": []}
-    for i in range(RESAMPLES + 1):
+    resamples = int(np.clip(WORK / (n * len(ranks)), 100, RESAMPLES))
+    for i in range(resamples + 1):
         weights = np.ones(n) if i == 0 else np.bincount(random.integers(0, n, n), minlength=n).astype(float)
         samples["accuracy"].append(float(weights @ found.right / n))
         matrix = np.bincount(cells, weights, classes * classes).reshape(classes, classes)
         samples["macro F1"].append(_macro_f1(matrix))
-        samples["AUROC"].append(_auroc(probabilities, found.labels, weights))
+        samples["AUROC"].append(_auroc(ranks, weights))
         samples["loss"].append(float(weights @ losses / n))
     result = {}
     for name, values in samples.items():
         defined = [value for value in values[1:] if not np.isnan(value)]
         low, high = np.percentile(defined, [2.5, 97.5]) if defined else (np.nan, np.nan)
         result[name] = Estimate(values[0], float(low), float(high))
+    if found.right.all():
+        result["accuracy"] = Estimate(1.0, 0.025 ** (1 / n), 1.0)
+    elif not found.right.any():
+        result["accuracy"] = Estimate(0.0, 0.0, 1 - 0.025 ** (1 / n))
     return result
 
 
 def _macro_f1(matrix: np.ndarray) -> float:
-    occurring = (matrix.sum(axis=0) + matrix.sum(axis=1))[:, None] > 0
-    f1 = 2 * matrix.diagonal() / np.maximum(matrix.sum(axis=0) + matrix.sum(axis=1), 1e-12)
-    return float(f1[occurring[:, 0]].mean())
+    both = matrix.sum(axis=0) + matrix.sum(axis=1)
+    return float((2 * matrix.diagonal()[both > 0] / both[both > 0]).mean())
 
 
-def _auroc(probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
-    """Of two classes, or averaged over each class against the rest; `nan` where a class has no message."""
-    columns = range(probabilities.shape[1]) if probabilities.shape[1] > 2 else [1]
-    return float(np.mean([_auroc_of(probabilities[:, c], labels == c, weights) for c in columns]))
-
-
-def _auroc_of(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> float:
-    _, place = np.unique(scores, return_inverse=True)
-    ups = np.bincount(place, weights * positive)
-    downs = np.bincount(place, weights * ~positive)
-    if not ups.sum() or not downs.sum():
-        return float("nan")
-    below = np.cumsum(downs) - downs
-    return float((ups * (below + downs / 2)).sum() / ups.sum() / downs.sum())  # ties count half
+def _auroc(ranks: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray) -> float:
+    """Averaged over the classes that have messages, and others beside them; `nan` where none does."""
+    parts = []
+    for place, positive in ranks:
+        ups, downs = np.bincount(place, weights * positive), np.bincount(place, weights * ~positive)
+        if ups.sum() and downs.sum():
+            below = np.cumsum(downs) - downs
+            parts.append((ups * (below + downs / 2)).sum() / ups.sum() / downs.sum())  # ties count half
+    return float(np.mean(parts)) if parts else float("nan")
 
 
 def calibration_error(found: Predictions, temperature: float = 1.0) -> float:
@@ -146,19 +152,28 @@ def reliability(found: Predictions, temperature: float = 1.0, bins: int = 10) ->
     ]
 
 
-def fit_temperature(found: Predictions) -> float:
+def fit_temperature(found: Predictions) -> float | None:
     """The temperature that minimises the loss (Guo et al., 2017, "On Calibration of Modern Neural Networks").
 
     Args:
         found: of validation messages.
 
     Returns:
-        A number from 0.05 to 20; without a mistake among the messages the loss would have it ever smaller.
+        A number from 0.05 to 20. `None` where there is no such minimum, as without a mistake among the messages: the
+        loss would have it ever smaller.
     """
+    if found.right.all():
+        return None
     logits, labels = torch.from_numpy(found.logits).double(), torch.from_numpy(found.labels)
-    grid = torch.logspace(np.log10(0.05), np.log10(20), 2000, dtype=torch.float64)
-    losses = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in grid])
-    return float(grid[int(losses.argmin())])
+    low, high = np.log(0.05), np.log(20)
+    best = 0.0
+    for _ in range(4):  # the loss has one minimum over 1/T: each round looks closer at it
+        grid = np.linspace(low, high, 21)
+        losses = [F.cross_entropy(logits / np.exp(point), labels).item() for point in grid]
+        place = int(np.argmin(losses))
+        best, width = grid[place], grid[1] - grid[0]
+        low, high = best - width, best + width
+    return float(np.exp(best)) if 0.051 < np.exp(best) < 19.9 else None
 
 
 @dataclass(frozen=True)
@@ -186,8 +201,12 @@ def thresholds(
     """For some precisions of a class the threshold that reaches it, and what that gives on other messages."""
     chosen, reported = (p.probabilities(temperature)[:, positive] for p in (choose_on, report_on))
     truth = choose_on.labels == positive
-    candidates = np.unique(chosen)
-    precisions = np.array([truth[chosen >= t].mean() for t in candidates])
+    candidates, place = np.unique(chosen, return_inverse=True)
+    flagged_right, flagged_all = (
+        np.cumsum(np.bincount(place, weights, len(candidates))[::-1])[::-1]
+        for weights in (truth.astype(float), np.ones(len(chosen)))
+    )
+    precisions = flagged_right / flagged_all
     rows = []
     for wanted in (0.9, 0.95, 0.98, 0.99, 1.0):
         reaching = candidates[precisions >= wanted]
@@ -199,6 +218,17 @@ def thresholds(
         precision = float(right.sum() / flagged.sum()) if flagged.any() else float("nan")
         recall = float(right.sum() / max(1, (report_on.labels == positive).sum()))
         rows.append(Threshold(wanted, float(reaching[0]), precision, recall, int(flagged.sum())))
+    return rows
+
+
+def coverage(found: Predictions, temperature: float = 1.0) -> list[tuple[float, float, float]]:
+    """What leaving unsure messages to people gives: confidence, part of the messages that reach it, their accuracy."""
+    confidence = found.probabilities(temperature).max(axis=1)
+    rows = []
+    for wanted in (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99):
+        sure = confidence >= wanted
+        if sure.any():
+            rows.append((wanted, float(sure.mean()), float(found.right[sure].mean())))
     return rows
 
 

@@ -1,5 +1,6 @@
 """What a classifier does with one message: the class probabilities after each token, and where it attends."""
 
+import codecs
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,17 +43,17 @@ def trace(classifier: TextClassifier, text: str) -> Trace:
         if model.pooling.name in ("mean", "padded_mean"):
             counts = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
             hidden = hidden.cumsum(dim=1) / counts[:, None]
-        with torch.autocast(classifier.device, enabled=False):
-            logits = model.head(hidden)[0]  # (T, C)
+        with torch.autocast(classifier.device.type, enabled=False):
+            logits = classifier.in_order(model.head(hidden)[0])  # (T, C)
     probabilities = (logits / classifier.temperature).softmax(dim=-1).cpu().numpy()
     return Trace(pieces(classifier, row), probabilities)
 
 
 def pieces(classifier: TextClassifier, row: np.ndarray) -> list[str]:
     """The part of the text that each token stands for."""
-    text, starts = classifier.encoding.decode_with_offsets(row.tolist())
-    ends = [*starts[1:], len(text)]
-    return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a text may be cut within a character
+    parts = classifier.encoding.decode_tokens_bytes(row.tolist())
+    return [decoder.decode(part, final=i == len(parts) - 1) for i, part in enumerate(parts)]
 
 
 def attention(classifier: TextClassifier, text: str, most_tokens: int = 128) -> tuple[list[str], Tensor]:
@@ -82,7 +83,7 @@ def attention(classifier: TextClassifier, text: str, most_tokens: int = 128) -> 
         for block in model.backbone.h:
             q, k, _ = block.attn.c_attn(block.ln_1(x)).float().chunk(3, dim=2)
             q, k = (part.view(T, block.attn.n_head, -1).transpose(0, 1) for part in (q, k))  # (H, T, D/H)
-            with torch.autocast(classifier.device, enabled=False):
+            with torch.autocast(classifier.device.type, enabled=False):
                 scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
                 layers.append(scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1).cpu())
             x = block(x, visible=visible)

@@ -1,5 +1,6 @@
 """Messages with labels to measure a checkpoint on, and where the checkpoint comes from."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,12 @@ from hydra.utils import instantiate
 from gpt_classifier.config import compose
 from gpt_classifier.data.prepare import SPLITS, overlap
 from gpt_classifier.errors import UserError
-from gpt_classifier.inference.text_classifier import TextClassifier
+from gpt_classifier.inference.text_classifier import TextClassifier, run_folder
 
 
 def run_splits(checkpoint: Path) -> pd.DataFrame | None:
     """The messages of the run that wrote a checkpoint: `text`, `label`, `split`; `None` if they are not beside it."""
-    folder = checkpoint.parent.parent / "splits"
+    folder = run_folder(checkpoint) / "splits"
     if not all((folder / f"{split}.csv").is_file() for split in SPLITS):
         return None
     parts = [
@@ -25,8 +26,14 @@ def run_splits(checkpoint: Path) -> pd.DataFrame | None:
     return pd.concat(parts, ignore_index=True)
 
 
-def labelled(checkpoint: Path, overrides: Sequence[str], conf: Path) -> pd.DataFrame:
+def labelled(checkpoint: Path, overrides: Sequence[str], conf: Path, whole: bool) -> pd.DataFrame:
     """Messages as `text`, `label`, `split`: the run's own, or what overrides of the data group describe.
+
+    Args:
+        checkpoint: of the run.
+        overrides: of the data group; none for the run's own messages.
+        conf: the project's `conf/`, absolute.
+        whole: take all messages of other data as they are, neither balanced nor split; all are in split `test`.
 
     Raises:
         UserError: the run's folder has none and nothing else is given; or the data can't be prepared.
@@ -35,6 +42,8 @@ def labelled(checkpoint: Path, overrides: Sequence[str], conf: Path) -> pd.DataF
         cfg = compose(conf, ["model=gpt2-nano", *overrides])  # the splits do not depend on the model
         data = instantiate(cfg.data.module)
         data.prepare_data()
+        if whole:
+            return data.source.load().frame.assign(split="test")
         data.setup()
         return data.frame
     frame = run_splits(checkpoint)
@@ -61,24 +70,19 @@ def duplicates(frame: pd.DataFrame) -> str:
     return f"{'; '.join(parts)}. Such messages flatter the results; data.deduplicate=near keeps them apart."
 
 
-def seen_in_training(checkpoint: Path, texts: Sequence[str]) -> int:
-    """How many texts the run that wrote a checkpoint was trained on, as far as its folder tells."""
+def trained_on(checkpoint: Path) -> set[str]:
+    """The texts that the run that wrote a checkpoint was trained on, as far as its folder tells."""
     frame = run_splits(checkpoint)
-    if frame is None:
-        return 0
-    return len(set(texts) & set(frame.loc[frame["split"] == "train", "text"]))
+    return set() if frame is None else set(frame.loc[frame["split"] == "train", "text"])
 
 
-def warnings(
-    classifier: TextClassifier, frame: pd.DataFrame, split: str, checkpoint: Path, other_data: bool
-) -> list[str]:
-    """What must be said before any number."""
+def warnings(classifier: TextClassifier, chosen: pd.DataFrame, checkpoint: Path, other_data: bool) -> list[str]:
+    """What must be said before any number about the chosen messages."""
     notes = [classifier.note] if classifier.note else []
-    if split in ("train", "all") and not other_data:
+    if "train" in set(chosen["split"]) and not other_data:
         notes.append("Some of these messages are those that it was trained on: the numbers flatter it.")
     if other_data:
-        chosen = frame if split == "all" else frame[frame["split"] == split]
-        seen = seen_in_training(checkpoint, chosen["text"].tolist())
+        seen = int(chosen["text"].isin(trained_on(checkpoint)).sum())
         if seen:
             notes.append(f"{seen} of these texts are among those that it was trained on: the numbers flatter it.")
     pooling = classifier.model.pooling
@@ -100,9 +104,8 @@ def origin(classifier: TextClassifier, checkpoint: Path, overrides: Sequence[str
         ("pretrained weights", spec["base"]["path"] if spec["base"] else "in the checkpoint"),
         ("messages", " ".join(overrides) if overrides else "the splits of its run"),
     ]
-    metrics = checkpoint.parent.parent / "metrics.json"
-    if metrics.is_file():
-        run: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not a run's
+        run: dict[str, Any] = json.loads((run_folder(checkpoint) / "metrics.json").read_text(encoding="utf-8"))
         settings = run["settings"]
         chosen = ("model", "model.weights", "freeze", "data", "data.deduplicate", "optimizer.lr", "trainer.max_epochs")
         rows += [(name, str(settings[name])) for name in (*chosen, "data.batch_size", "seed") if name in settings]

@@ -50,7 +50,7 @@ def study_padding(
     Under a causal mask position T-1 of a longer row is what the last position of a row of T tokens would be.
 
     Args:
-        model: causal, in eval mode; its pooling does not matter.
+        model: causal, in eval mode; it is read as if its pooling were `padded_last_token`.
         rows: token ids, at most `longest` each.
         labels: `(N,)` class ids.
         longest: L, in tokens.

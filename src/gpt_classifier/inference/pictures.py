@@ -87,10 +87,12 @@ def receiver_operating(scores: np.ndarray, positive: np.ndarray, name: str) -> F
     return figure
 
 
-def precision_recall(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Precision against recall, of the last of two classes or of each of several against the rest."""
+def precision_recall(
+    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str], positive: int
+) -> Figure:
+    """Precision against recall, of one of two classes or of each of several against the rest."""
     figure, axes = _figure()
-    shown = [1] if len(class_names) == 2 else range(len(class_names))
+    shown = [positive] if len(class_names) == 2 else range(len(class_names))
     for i in shown:
         order = np.argsort(-probabilities[:, i], kind="stable")
         last = np.r_[np.flatnonzero(np.diff(probabilities[order, i])), len(labels) - 1]
@@ -171,6 +173,7 @@ def attention_maps(
 
 
 def _plain(text: str) -> str:
-    text = " ".join(text.split()) or "␣"
+    text = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in text).split()) or "␣"
+    text = f" {text}" if text.startswith("_") else text  # or matplotlib leaves it out of legends
     text = text if len(text) <= 20 else text[:19] + "…"
     return text.replace("$", r"\$")  # or matplotlib takes it for mathematics

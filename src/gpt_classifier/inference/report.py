@@ -32,6 +32,7 @@ class Subject:
         origin: names and values about model, data and training.
         duplicates: a sentence about messages in several splits, or an empty string.
         text: the message to look inside; `None` for the most confident mistake.
+        positive: of two classes the one that is looked for, by its place.
     """
 
     classifier: TextClassifier
@@ -43,6 +44,7 @@ class Subject:
     origin: list[tuple[str, str]] = field(default_factory=list)
     duplicates: str = ""
     text: str | None = None
+    positive: int = 1
 
 
 def render(subject: Subject) -> tuple[str, dict[str, Any]]:
@@ -57,7 +59,7 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     np.add.at(matrix, (found.labels, found.predicted), 1)
     classes = _by_class(matrix, names)
     choose_on = subject.validation or found
-    costs = evaluation.thresholds(choose_on, found, 1, temperature) if binary else []
+    costs = evaluation.thresholds(choose_on, found, subject.positive, temperature) if binary else []
     errors = {"as it is": evaluation.calibration_error(found, temperature)}
     after = None
     if fitted is not None and abs(np.log(fitted / temperature)) > 0.01:
@@ -74,13 +76,15 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         "fitted_temperature": fitted,
         "calibration_error": errors,
     }
-    scores = probabilities[:, -1]
+    positive = subject.positive
+    scores = probabilities[:, positive]
     figures: dict[str, Any] = {
         "confusion": _both(lambda dark: pictures.confusion(matrix, names, dark)),
         "reliability": _both(lambda _: pictures.reliability(before, after)),
-        "roc": binary and _both(lambda _: pictures.receiver_operating(scores, found.labels == 1, names[1])),
+        "roc": binary
+        and _both(lambda _: pictures.receiver_operating(scores, found.labels == positive, names[positive])),
         "pr": len(names) <= MANY_CLASSES
-        and _both(lambda _: pictures.precision_recall(probabilities, found.labels, names)),
+        and _both(lambda _: pictures.precision_recall(probabilities, found.labels, names, positive)),
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -90,14 +94,18 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         messages=len(found.texts),
         tiles=[_tile(name, estimate) for name, estimate in estimated.items()],
         pictures=figures,
-        positive=names[1] if binary else "",
+        positive=names[positive] if binary else "",
         auroc=f"{estimated['AUROC'].value:.4f}",
         classes=[_shown(row) for row in classes],
         confusions=[] if binary else evaluation.confusions(found),
         thresholds=[_shown_threshold(row) for row in costs],
         chosen_on="validation messages" if subject.validation else f"{subject.reported_on} themselves, which flatters",
         reported_on=subject.reported_on,
-        calibration=_calibration(errors, temperature, fitted),
+        coverage=[
+            (f"{wanted:.2f}", f"{part:.2%}", f"{accuracy:.2%}")
+            for wanted, part, accuracy in evaluation.coverage(found, temperature)
+        ],
+        calibration=_calibration(errors, temperature, fitted, subject.validation is not None),
         lengths=[
             {"tokens": f"{low}–{high}", "messages": f"{count:,}", "accuracy": f"{part:.2%}"}
             for low, high, count, part in evaluation.by_length(found)
@@ -148,19 +156,21 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
 def _shown_threshold(row: evaluation.Threshold) -> dict[str, str]:
     return {
         "wanted": f"{row.wanted:.0%}",
-        "threshold": "never reached" if row.threshold is None else f"{row.threshold:.4f}",
+        "threshold": "never reached" if row.threshold is None else f"{row.threshold:.6f}",
         "precision": "–" if np.isnan(row.precision) else f"{row.precision:.2%}",
         "recall": f"{row.recall:.2%}",
         "flagged": f"{row.flagged:,}",
     }
 
 
-def _calibration(errors: dict[str, float], temperature: float, fitted: float | None) -> str:
+def _calibration(errors: dict[str, float], temperature: float, fitted: float | None, validated: bool) -> str:
     text = f"Expected calibration error: {errors['as it is']:.4f}"
     if temperature != 1:
         text += f", with the temperature {temperature:.2f} that is stored in the checkpoint"
-    if fitted is None:
+    if not validated:
         return text + ". There are no validation messages to fit a temperature on."
+    if fitted is None:
+        return text + ". The validation messages have too few mistakes to fit a temperature on."
     if len(errors) == 1:
         return text + f". The temperature that fits the validation messages best is {fitted:.2f}: nothing to change."
     error = errors["with the fitted temperature"]

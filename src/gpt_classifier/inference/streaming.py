@@ -1,5 +1,6 @@
 """Rows of a file, classified as they stream by: order and columns kept, memory bounded, output whole or not there."""
 
+import codecs
 import csv
 import io
 import json
@@ -29,11 +30,13 @@ class Row:
         fields: what it holds, by column.
         text: what is to be classified.
         reason: why it can't be, or an empty string.
+        size: characters of the whole row.
     """
 
     fields: dict[str, Any]
     text: str
     reason: str = ""
+    size: int = 0
 
     def __post_init__(self) -> None:
         if not self.reason:
@@ -85,17 +88,21 @@ def opened(path: Path | None, encoding: str) -> Iterator[IO[str]]:
     Raises:
         UserError: it can't be opened, or there is no such encoding.
     """
-    name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     try:
-        source = path.open("rb") if path else sys.stdin.buffer
-        with io.TextIOWrapper(source, encoding=name, errors="surrogateescape", newline="") as text:
-            yield text
-    except UnicodeDecodeError as error:
-        raise UserError(f"--encoding: {path or 'standard input'} is not in {encoding}: {error}.") from error
+        name = codecs.lookup(encoding).name
     except LookupError as error:
         raise UserError(
             f"--encoding: expected a name that Python knows, such as utf-8, but it is {encoding}."
         ) from error
+    source: Any = path.open("rb") if path else sys.stdin.buffer
+    if name == "utf-8" and source.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise UserError(f"--encoding: {path or 'standard input'} begins like UTF-16. Set --encoding utf-16.")
+    name = "utf-8-sig" if name == "utf-8" else name
+    try:
+        with io.TextIOWrapper(source, encoding=name, errors="surrogateescape", newline="") as text:
+            yield text
+    except UnicodeDecodeError as error:
+        raise UserError(f"--encoding: {path or 'standard input'} is not in {encoding}: {error}.") from error
 
 
 def read_rows(source: IO[str], kind: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
@@ -111,34 +118,43 @@ def read_rows(source: IO[str], kind: str, text_column: str, quoting: str) -> tup
         UserError: there is no such column, or the file can't be read on.
     """
     if kind == "txt":
-        return ["text"], (Row({"text": line}, line) for line in _lines(source))
+        return ["text"], (Row({"text": line}, line, size=len(line)) for line in _lines(source))
     if kind == "jsonl":
         return [], (_json_row(line, text_column) for line in _lines(source))
     return _read_table(source, "\t" if kind == "tsv" else ",", text_column, quoting)
 
 
 def _lines(source: IO[str]) -> Iterator[str]:
-    for line in source:
-        yield line.rstrip("\r\n")
+    number = 0
+    try:
+        while line := source.readline(LONGEST_FIELD):
+            number += 1
+            if len(line) == LONGEST_FIELD:
+                raise UserError(f"--input: line {number} has more than {LONGEST_FIELD:,} characters.")
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise
+    except UnicodeError as error:  # UTF-16 that does not say which way round it is
+        raise UserError(f"--encoding: {error}.") from error
 
 
 def _json_row(line: str, text_column: str) -> Row:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Row({"line": line}, "", f"the line is not JSON: {first_line(error)}")
+        return Row({"line": line}, "", f"the line is not JSON: {first_line(error)}", len(line))
     if not isinstance(fields, dict):
-        return Row({"line": fields}, "", "the line is not a JSON object")
+        return Row({"line": fields}, "", "the line is not a JSON object", len(line))
     text = fields.get(text_column)
     if not isinstance(text, str):
         reason = f"{text_column} is not text" if text_column in fields else f"there is no {text_column}"
-        return Row(fields, "", reason)
-    return Row(fields, text)
+        return Row(fields, "", reason, len(line))
+    return Row(fields, text, size=len(line))
 
 
 def _read_table(source: IO[str], separator: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
     csv.field_size_limit(LONGEST_FIELD)
-    style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {}
+    style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {"strict": True}
     reader = csv.reader(source, delimiter=separator, **style)
     columns = next(_guarded(reader), [])
     if text_column not in columns:
@@ -152,15 +168,16 @@ def _read_table(source: IO[str], separator: str, text_column: str, quoting: str)
 
     def rows() -> Iterator[Row]:
         for values in _guarded(reader):
-            if not values:
-                continue  # an empty line between rows
+            if not values and len(columns) > 1:
+                continue  # an empty line between rows; of one column it is a row with an empty text
+            values = values or [""]
             fields = dict(zip(columns, values + [""] * (len(columns) - len(values)), strict=False))
             reason = ""
             if len(values) <= place:
                 reason = f"the row has {len(values)} fields and no {text_column}"
             elif len(values) > len(columns):
                 reason = f"the row has {len(values)} fields, more than the header: {values[len(columns) :]}"
-            yield Row(fields, fields[text_column], reason)
+            yield Row(fields, fields[text_column], reason, sum(map(len, values)))
 
     return columns, rows()
 
@@ -171,6 +188,10 @@ def _guarded(reader: Any) -> Iterator[list[str]]:
             yield next(reader)
         except StopIteration:
             return
+        except UnicodeDecodeError:
+            raise
+        except UnicodeError as error:  # UTF-16 that does not say which way round it is
+            raise UserError(f"--encoding: {error}.") from error
         except csv.Error as error:
             raise UserError(
                 f"--input: line {reader.line_num} can't be read ({error}). Is a quotation mark left open? "
@@ -211,7 +232,7 @@ def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
     characters = 0
     for row in rows:
         chunk.append(row)
-        characters += len(row.text)
+        characters += row.size
         if len(chunk) == CHUNK_ROWS or characters > CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
@@ -224,7 +245,8 @@ def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
     """A file that appears when it is whole, or standard output."""
     if path is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="surrogateescape")  # bytes that came in as they are go out so
+            # bytes that came in as they are go out so
+            sys.stdout.reconfigure(encoding=encoding, errors="surrogateescape", newline="")
         yield sys.stdout
         return
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -233,6 +255,8 @@ def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
         with part.open("w", encoding=encoding, errors="surrogateescape", newline="") as target:
             yield target
         os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"--output: {path} can't be written: {error.strerror or error}.") from error
     except UnicodeEncodeError as error:
         raise UserError(f"--encoding: {path} can't be written in {encoding}: {error}.") from error
     finally:
@@ -257,13 +281,18 @@ class Writer:
         self.kind = kind
         self.class_names = list(class_names)
         added = [LABEL, *(PROBABILITY + name for name in class_names), REASON]
-        taken = [name for name in added if name in columns]
-        if taken:
-            raise UserError(f"--input: it already has a column {taken[0]}, which would be overwritten. Rename it.")
+        self.added = [LABEL, "probabilities", REASON] if kind == "jsonl" else added
+        self._expect_free(columns)
         if kind in ("csv", "tsv"):
-            separator = "\t" if kind == "tsv" else ","
-            self.table = csv.DictWriter(target, [*columns, *added], delimiter=separator, lineterminator="\n")
+            style: dict[str, Any] = {"delimiter": "\t" if kind == "tsv" else ",", "lineterminator": "\n"}
+            self.table = csv.DictWriter(target, [*columns, *added], **style)
+            self.quoting_table = csv.DictWriter(target, [*columns, *added], quoting=csv.QUOTE_ALL, **style)
             self.table.writeheader()
+
+    def _expect_free(self, columns: Iterable[str]) -> None:
+        taken = [name for name in self.added if name in columns]
+        if taken and self.kind != "txt":
+            raise UserError(f"--input: it already has a column {taken[0]}, which would be overwritten. Rename it.")
 
     def write(self, row: Row, probabilities: np.ndarray | None) -> None:
         label = "" if probabilities is None else self.class_names[int(probabilities.argmax())]
@@ -273,6 +302,7 @@ class Writer:
             return
         by_class = {} if probabilities is None else dict(zip(self.class_names, probabilities.tolist(), strict=True))
         if self.kind == "jsonl":
+            self._expect_free(row.fields)
             added = {LABEL: label or None, "probabilities": by_class, REASON: row.reason or None}
             line = json.dumps({**row.fields, **added}, ensure_ascii=False)
             if not line.isprintable() and why_not(line):  # lone surrogates can only be written escaped
@@ -280,4 +310,6 @@ class Writer:
             self.target.write(line + "\n")
             return
         shown_by_class = {PROBABILITY + name: f"{part:.6f}" for name, part in by_class.items()}
-        self.table.writerow({**row.fields, LABEL: label, **shown_by_class, REASON: row.reason})
+        # a lone carriage return ends a row for readers, but is no reason to quote for Python's writer
+        table = self.quoting_table if any("\r" in str(value) for value in row.fields.values()) else self.table
+        table.writerow({**row.fields, LABEL: label, **shown_by_class, REASON: row.reason})

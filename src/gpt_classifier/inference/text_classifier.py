@@ -40,11 +40,14 @@ class TextClassifier:
     _estimator_type = "classifier"
 
     def __init__(self, model: GPTClassifier, spec: dict[str, Any], precision: str = "auto") -> None:
+        if precision not in ("auto", "32-true", "bf16-mixed"):
+            raise UserError(f"precision: expected auto, 32-true or bf16-mixed, but it is {precision}.")
         self.model = model
-        self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device))
+        self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device.type))
         hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)
         self.spec = spec
-        self.classes_ = np.array(spec["class_names"])
+        self.classes_ = np.array(sorted(spec["class_names"]))  # as scikit-learn has them
+        self._order = [spec["class_names"].index(name) for name in self.classes_]
         self.temperature: float = spec["temperature"]
         self.note: str = spec["note"]
         ranks: str | None = spec["vocabulary"]
@@ -71,10 +74,15 @@ class TextClassifier:
                 that it builds on are missing or other ones.
         """
         path = Path(path).expanduser()
+        place = _device(device)
         checkpoint = open_checkpoint(path)
         spec = checkpoint["classifier"]
         try:
             trained = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
+            if not all(torch.isfinite(tensor).all() for tensor in trained.values()):
+                raise ValueError("its weights are not numbers: the training diverged")
+            if not 0 < spec["temperature"] < float("inf"):
+                raise ValueError("its temperature is not above 0")
             config = GPTConfig(**spec["backbone"])
             with torch.device("meta"):
                 pooling = POOLINGS[spec["pooling"]]()
@@ -88,15 +96,20 @@ class TextClassifier:
             if unknown or any(tensor.is_meta for tensor in model.state_dict().values()):
                 raise ValueError("its weights are not those of its model")
             merge(model)
+            classifier = cls(model.requires_grad_(False).eval().to(place), spec, precision)
         except UserError:
             raise
         except Exception as error:  # whatever a damaged file leads to
             raise _not_ours(path, error) from error
-        return cls(model.requires_grad_(False).eval().to(device or best_device()), spec, precision)
+        return classifier
 
     @property
-    def device(self) -> str:
-        return self.model.head.weight.device.type
+    def device(self) -> torch.device:
+        return self.model.head.weight.device
+
+    def in_order(self, logits: torch.Tensor) -> torch.Tensor:
+        """The model's logits `(…, C)` with the columns of `classes_`."""
+        return logits[..., self._order]
 
     def fit(self, texts: Any = None, labels: Any = None) -> "TextClassifier":
         """Not here: `python train.py` trains."""
@@ -121,16 +134,18 @@ class TextClassifier:
         """The most probable class name of each text, `(N,)`."""
         return self.classes_[self.logits(texts).argmax(axis=1)]
 
-    def score(self, texts: Sequence[str], labels: Sequence[Any]) -> float:
+    def score(self, texts: Sequence[str], labels: Sequence[Any], sample_weight: Sequence[float] | None = None) -> float:
         """Accuracy: the part of the texts whose label is predicted.
 
         Args:
             texts: none of them empty.
             labels: their true classes, as many; numbers are compared by how they are written.
+            sample_weight: how much each text counts; `None` for all alike.
         """
         if len(texts) != len(labels):
             raise UserError(f"score: expected a label for each of {len(texts)} texts, but there are {len(labels)}.")
-        return float(np.mean(self.predict(texts) == np.array([str(label) for label in labels])))
+        right = self.predict(texts) == np.array([str(label) for label in labels])
+        return float(np.average(right, weights=sample_weight))
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities of all classes.
@@ -158,15 +173,18 @@ class TextClassifier:
         Raises:
             UserError: an empty text.
         """
-        found = np.empty((len(texts), len(self.classes_)), dtype=np.float32)
-        rows = self.token_rows(texts)
+        return self.logits_of_rows(self.token_rows(texts))
+
+    def logits_of_rows(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        """The same for token ids, as `token_rows` makes them."""
+        found = np.empty((len(rows), len(self.classes_)), dtype=np.float32)
         alone = self.model.pooling.reads_padding and self.spec["pad_to"] == "batch"
         lengths_of_rows = np.array([len(row) for row in rows], dtype=np.int64)
         for chosen, T in EvaluationBatches(lengths_of_rows, 1 if alone else 32, self.spec["pad_to"], in_order=alone):
             ids, lengths = pad([rows[i] for i in chosen], T, self.encoding.eot_token)
             with self.computing():
                 logits = self.model(ids.to(self.device), lengths.to(self.device))  # (B, C)
-            found[chosen] = logits.cpu().numpy()
+            found[chosen] = self.in_order(logits).cpu().numpy()
         return found
 
     def token_rows(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -178,14 +196,15 @@ class TextClassifier:
         if isinstance(texts, str):
             raise UserError("texts: expected a list of texts, but it is one text. Put it into a list.")
         for i, text in enumerate(texts):
-            if not text.strip():
-                raise UserError(f"text {i + 1} of {len(texts)} is empty; a classifier needs something to read.")
+            if not isinstance(text, str) or not text.strip():
+                what = "empty" if isinstance(text, str) else f"{type(text).__name__}, not text"
+                raise UserError(f"text {i + 1} of {len(texts)} is {what}; a classifier needs something to read.")
         return encode(texts, self.encoding, self.spec["max_length"], self.spec["truncate"])[0]
 
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Inside, no gradients are kept, and products are of this classifier's precision."""
-        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.reduced):
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.reduced):
             yield
 
 
@@ -209,11 +228,28 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
 
 def store_temperature(path: Path, temperature: float) -> None:
     """Write a temperature into a checkpoint, which is replaced as a whole."""
+    path = path.resolve()
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     checkpoint["classifier"]["temperature"] = temperature
+    written = path.stat()
     part = path.with_name(f"{path.name}.part")
-    torch.save(checkpoint, part)
-    os.replace(part, path)
+    try:
+        torch.save(checkpoint, part)
+        os.utime(part, ns=(written.st_atime_ns, written.st_mtime_ns))  # it is no newer run: latest stays latest
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or best_device())
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device: {name} can't be used here ({first_line(error)}). Leave it out for the best."
+        ) from error
+    return device
 
 
 def _not_ours(path: Path, error: Exception) -> UserError:
@@ -228,13 +264,17 @@ def _find_base(base: Base, given: Path | None, checkpoint: Path) -> Path:
     if not given and not path.exists() and base.hub:
         path = locate_weights("pretrained", base.hub) or path
     hint = "Give their place with --weights PATH."
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise UserError(
             f"checkpoint: {checkpoint} holds only what was trained; the pretrained weights that it builds on are not "
             f"at {path}. {hint}"
         )
     memory = Path(os.environ.get("GPT_CLASSIFIER_CACHE", "~/.cache/gpt-classifier")).expanduser() / "weights.json"
-    if content_hash(path, memory) != base.sha256:
+    try:
+        found = content_hash(path, memory)
+    except OSError as error:
+        raise UserError(f"--weights: {path} can't be read as weights ({error}). {hint}") from error
+    if found != base.sha256:
         raise UserError(
             f"checkpoint: {checkpoint} builds on pretrained weights with the content hash {base.sha256[:12]}…, but "
             f"those at {path} are other ones. {hint}"
@@ -249,11 +289,16 @@ def find_checkpoint(name: str, outputs: Path) -> Path:
         UserError: there is none.
     """
     if name != "latest":
-        return Path(name).expanduser()
+        return Path(name).expanduser().absolute()
     found = sorted(outputs.rglob("checkpoints/best.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError(
             f"checkpoint=latest: no run below {outputs} has checkpoints/best.ckpt. Train one first "
             f"(python train.py experiment=quickstart), or name a checkpoint's path."
         )
-    return found[-1]
+    return found[-1].absolute()
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of the run that wrote a checkpoint, or the one that the checkpoint lies in."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent

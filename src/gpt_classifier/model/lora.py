@@ -107,7 +107,8 @@ def add_adapters(
     for option, value, known in (("scaling", scaling, Scaling), ("init", init, Init)):
         if value not in known.__args__:  # type: ignore[attr-defined]
             raise UserError(f"freeze.{option}: expected {' or '.join(known.__args__)}, but it is {value}.")  # type: ignore[attr-defined]
-    if isinstance(layers, str) or not layers or not set(layers) <= set(LAYERS):
+    known_layers = isinstance(layers, Sequence) and not isinstance(layers, str) and set(layers) <= set(LAYERS)
+    if not known_layers or not layers:
         raise UserError(
             f"freeze.layers: expected some of {', '.join(LAYERS)}, but it is {layers}. "
             f"Set it as in 'freeze.layers=[query,value]'."
@@ -156,6 +157,8 @@ def train_lora(
     Raises:
         UserError: a value out of its range.
     """
+    if not isinstance(train_head, bool):
+        raise UserError(f"freeze.train_head: expected true or false, but it is {train_head}.")
     add_adapters(model, rank, alpha, scaling, init, dropout, layers)
     model.requires_grad_(False)
     for module in model.modules():

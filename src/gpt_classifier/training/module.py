@@ -230,11 +230,11 @@ class ClassifierModule(LightningModule):
         }
 
     def kept(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What of a state dict a checkpoint holds: all of it, or what is trained where the rest is in a file."""
+        """What of a state dict a checkpoint holds: all, or what no file of weights has: the trained part, and the head."""
         if self.strict_loading:
             return state
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {name: tensor for name, tensor in state.items() if name in trained}
+        return {name: tensor for name, tensor in state.items() if name in trained or name.startswith("model.head.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn != "fit":  # the best weights are evaluated within a run that has its own progress

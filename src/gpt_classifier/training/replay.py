@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer, seed_everything
 from lightning.fabric.utilities import move_data_to_device
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from gpt_classifier.data.batching import Batch
@@ -51,6 +51,13 @@ FIXED = {
     "model.dropout": 0.0,
     "scheduler": None,
     "ckpt_path": None,
+    "trainer.fast_dev_run": None,
+    "trainer.limit_train_batches": None,
+    "trainer.limit_val_batches": None,
+    "trainer.max_steps": None,
+    "trainer.max_time": None,
+    "trainer.profiler": None,
+    "callbacks.early_stopping": None,
 }
 """What the chapter's script does not have."""
 
@@ -124,6 +131,7 @@ def check_replay(cfg: DictConfig, eval_freq: int, eval_iter: int) -> None:
     for option, value in FIXED.items():
         group, _, key = option.partition(".")
         found = (cfg.get(group) or {}).get(key) if key else cfg.get(group)
+        found = "set" if OmegaConf.is_config(found) and found else found
         if (found or None) != (value or None):
             raise UserError(
                 f"{option}: procedure=chapter needs {'none' if value is None else value}, but it is {found}. "
@@ -175,12 +183,14 @@ class Chapter:
     @torch.no_grad()
     def loss(self, split: str, number: int) -> float:
         """Mean of the mean losses of batches."""
+        self.module.eval()
         losses = [F.cross_entropy(self.module(batch), batch.labels).item() for batch in self.batches(split, number)]
         return sum(losses) / len(losses)
 
     @torch.no_grad()
     def accuracy(self, split: str, number: int | None = None) -> dict[str, Any]:
         """Part of the messages that are classified rightly, and how many there were."""
+        self.module.eval()
         right, messages = 0, 0
         for batch in self.batches(split, number):
             right += int((self.module(batch).argmax(dim=-1) == batch.labels).sum())
@@ -201,6 +211,7 @@ class Chapter:
         step = -1
         for epoch in range(1, (trainer.max_epochs or 0) + 1):
             for batch in self.batches("train"):
+                self.module.train()
                 optimizer.zero_grad()
                 F.cross_entropy(self.module(batch), batch.labels).backward()
                 optimizer.step()

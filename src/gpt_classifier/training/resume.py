@@ -10,7 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.model.classifier import FORMAT
 from gpt_classifier.training.module import ClassifierModule
 
 
@@ -20,7 +21,7 @@ def settings_to_keep(cfg: DictConfig, data: MessageDataModule) -> dict[str, Any]
     messages = hashlib.sha256(data.frame.to_csv(index=False).encode()).hexdigest()
     choices = HydraConfig.get().runtime.choices
     return {
-        "freeze": f"{choices['freeze']} {_plain(cfg.freeze)}".strip(),
+        "freeze": f"{choices['freeze']} {_plain(cfg.freeze, without='_target_')}".strip(),
         "optimizer": _plain(cfg.optimizer),
         "scheduler": _plain(cfg.get("scheduler")),
         "seed": cfg.seed,
@@ -31,10 +32,10 @@ def settings_to_keep(cfg: DictConfig, data: MessageDataModule) -> dict[str, Any]
     }
 
 
-def _plain(config: DictConfig | None) -> str:
+def _plain(config: DictConfig | None, without: str = "") -> str:
     """A group as one line, to compare and to show."""
     values: Any = OmegaConf.to_container(config, resolve=True) if config else {}
-    return " ".join(f"{key}={value}" for key, value in values.items() if key not in ("_target_", "_partial_"))
+    return " ".join(f"{key}={value}" for key, value in values.items() if key not in ("_partial_", without))
 
 
 def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
@@ -50,8 +51,12 @@ def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         spec = checkpoint["classifier"]
+        if spec["format"] != FORMAT:
+            raise ValueError("it was written by another version")
     except Exception as error:
-        raise UserError(f"ckpt_path: {path} is not a whole checkpoint of this project. {hint}") from error
+        raise UserError(
+            f"ckpt_path: {path} is not a whole checkpoint of this project ({first_line(error)}). {hint}"
+        ) from error
     if "optimizer_states" not in checkpoint:
         raise UserError(f"ckpt_path: {path} holds weights only, without the optimizer's state. {hint}")
     if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:

@@ -1,5 +1,6 @@
 """One training, from a composed configuration to a folder of results."""
 
+import csv
 import logging
 import time
 from dataclasses import asdict
@@ -99,7 +100,7 @@ def keep_inputs(cfg: DictConfig, run_dir: Path, data: MessageDataModule) -> None
     (run_dir / "splits").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
     for name in SPLITS:
-        data.split_frame(name).to_csv(run_dir / "splits" / f"{name}.csv", index=False)
+        data.split_frame(name).to_csv(run_dir / "splits" / f"{name}.csv", index=False, quoting=csv.QUOTE_ALL)
 
 
 def fit_and_evaluate(
