@@ -230,7 +230,7 @@ class ClassifierModule(LightningModule):
         }
 
     def kept(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What of a state dict a checkpoint holds: all, or what no file of weights has: the trained part, and the head."""
+        """What a checkpoint holds of a state dict: all, or the trained part and the head, where a file has the rest."""
         if self.strict_loading:
             return state
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
