@@ -104,7 +104,7 @@ def test_generate_continues_the_prompt_and_tells_its_perplexity(capsys: pytest.C
         printed = capsys.readouterr().out
         assert printed.startswith(prompt)
         perplexity = float(printed.split("perplexity of the prompt: ")[1].split()[0])
-        assert 20 < perplexity < 1000  # random weights have about 8,192, one for each token
+        assert 20 < perplexity < 3000  # random weights have about 8,192, one for each token
 
 
 def test_generate_continues_the_end_of_a_prompt_longer_than_the_context(capsys: pytest.CaptureFixture) -> None:
