@@ -91,17 +91,21 @@ def warnings(classifier: TextClassifier, chosen: pd.DataFrame, checkpoint: Path,
     return notes
 
 
+def _near(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def origin(classifier: TextClassifier, checkpoint: Path, overrides: Sequence[str]) -> list[tuple[str, str]]:
     """What the model is and how it was trained, as names and values."""
     spec = classifier.spec
     parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
     sizes = spec["backbone"]
     rows = [
-        ("checkpoint", str(checkpoint)),
+        ("checkpoint", _near(checkpoint)),
         ("parameters", f"{parameters:,}"),
         ("backbone", f"{sizes['n_layer']} blocks of width {sizes['n_embd']}, {sizes['n_head']} heads"),
         ("reads", f"{spec['pooling']}, at most {spec['max_length']} tokens, padded to {spec['pad_to']}"),
-        ("pretrained weights", spec["base"]["path"] if spec["base"] else "in the checkpoint"),
+        ("frozen weights", spec["base"]["hub"] or _near(Path(spec["base"]["path"])) if spec["base"] else "none"),
         ("messages", " ".join(overrides) if overrides else "the splits of its run"),
     ]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not a run's
