@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
         table.to_csv(out / "predictions.csv", index=False)
         for name, estimate in numbers["estimates"].items():
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
-        print(f"{out / 'report.html'} is the page to open")
+        print(f"{messages.near(out / 'report.html')} is the page to open")
 
 
 def positive_class(name: str | None, classes: list[str]) -> int:

@@ -91,7 +91,8 @@ def warnings(classifier: TextClassifier, chosen: pd.DataFrame, checkpoint: Path,
     return notes
 
 
-def _near(path: Path) -> str:
+def near(path: Path) -> str:
+    """A path as people read it: from the working directory where it lies below."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
@@ -101,11 +102,11 @@ def origin(classifier: TextClassifier, checkpoint: Path, overrides: Sequence[str
     parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
     sizes = spec["backbone"]
     rows = [
-        ("checkpoint", _near(checkpoint)),
+        ("checkpoint", near(checkpoint)),
         ("parameters", f"{parameters:,}"),
         ("backbone", f"{sizes['n_layer']} blocks of width {sizes['n_embd']}, {sizes['n_head']} heads"),
         ("reads", f"{spec['pooling']}, at most {spec['max_length']} tokens, padded to {spec['pad_to']}"),
-        ("frozen weights", spec["base"]["hub"] or _near(Path(spec["base"]["path"])) if spec["base"] else "none"),
+        ("frozen weights", spec["base"]["hub"] or near(Path(spec["base"]["path"])) if spec["base"] else "none"),
         ("messages", " ".join(overrides) if overrides else "the splits of its run"),
     ]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not a run's
