@@ -155,8 +155,7 @@ class TextClassifier:
 
         Returns:
             `(N, C)` float32, rows in the order of the texts, columns in that of `classes_`. What else is asked at the
-            same time, and in which order, makes no difference of more than 1e-5 in float32; in bfloat16 probabilities
-            are within 0.02 of float32's.
+            same time, and in which order, makes no difference of more than 1e-5 in float32, or 0.01 in bfloat16.
 
         Raises:
             UserError: an empty text.
