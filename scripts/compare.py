@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         from gpt_classifier.inference import baselines, comparison, messages
         from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint, run_folder
 
-        paths = [find_checkpoint(name, Path(options.outputs)) for name in options.checkpoints]
+        paths = list(dict.fromkeys(find_checkpoint(name, Path(options.outputs)) for name in options.checkpoints))
         frame = messages.labelled(paths[0], options.data, CONF, whole=False)
         parts = {split: frame[frame["split"] == split] for split in ("train", "val", "test")}
         trained_on = set[str]().union(*map(messages.trained_on, paths))
@@ -42,10 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
         if fresh.empty:
             raise UserError("Every test message is among those that a contender was trained on. Set --data to others.")
         texts, labels = fresh["text"].tolist(), fresh["label"].tolist()
-        classes = TextClassifier.from_checkpoint(paths[0], weights=options.weights).classes_.tolist()
+        classifiers = {path: TextClassifier.from_checkpoint(path, weights=options.weights) for path in paths}
+        classes = classifiers[paths[0]].classes_.tolist()
         contenders = []
-        for path in dict.fromkeys(paths):
-            classifier = TextClassifier.from_checkpoint(path, weights=options.weights)
+        for path, classifier in classifiers.items():
             known = classifier.classes_.tolist()
             if known != classes or not set(labels) <= set(known):
                 raise UserError(
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def same_run(path: Path, paths: list[Path]) -> bool:
     """Whether another of the checkpoints lies in the same folder."""
-    return sum(other.parent == path.parent for other in dict.fromkeys(paths)) > 1
+    return sum(other.parent == path.parent for other in paths) > 1
 
 
 if __name__ == "__main__":

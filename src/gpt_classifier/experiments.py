@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import shutil
 import subprocess
 import time
@@ -18,8 +17,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.config import compose
 from gpt_classifier.errors import UserError, expect_number
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,15 @@ def find_questions(conf: Path, rows: str, model: str | None, overrides: Sequence
                 f"--rows: expected all, numbers from 1 to {len(numbered)}, or files of conf/experiment without .yaml, "
                 f"but there is no {name!r}. Write them as in --rows 1,2,book/exercise_6_1."
             )
-    return [_question(conf, numbered.get(name, name), name, model, overrides) for name in dict.fromkeys(names)]
+    default = _backbone(conf, [])
+    return [_question(conf, numbered.get(name, name), name, model, default, overrides) for name in dict.fromkeys(names)]
 
 
-def _question(conf: Path, experiment: str, number: str, model: str | None, overrides: Sequence[str]) -> Question:
+def _question(
+    conf: Path, experiment: str, number: str, model: str | None, default: str, overrides: Sequence[str]
+) -> Question:
     command = [f"experiment={experiment}", *([f"model={model}"] if model else []), *overrides]
-    own = _backbone(conf, [f"experiment={experiment}"])
-    applies = model is None or own in (model, _backbone(conf, []))
+    applies = model is None or _backbone(conf, [f"experiment={experiment}"]) in (model, default)
     cfg = compose(conf, command)
     asked: Any = OmegaConf.to_container(cfg.question) if OmegaConf.is_config(cfg.get("question")) else {}
     published = asked.get("published")

@@ -25,6 +25,11 @@ class Trace:
     probabilities: np.ndarray
 
 
+def has_trace(classifier: TextClassifier) -> bool:
+    """Whether one pass tells the probabilities after each token: it reads on, and sees earlier tokens alone."""
+    return classifier.model.causal and classifier.model.pooling.name != "first_token"
+
+
 def trace(classifier: TextClassifier, text: str) -> Trace:
     """Class probabilities after each token, from one pass: under a causal mask a token's state knows the text so far.
 
@@ -34,7 +39,7 @@ def trace(classifier: TextClassifier, text: str) -> Trace:
         UserError: the text is empty, or the classifier can't be asked so.
     """
     model = classifier.model
-    if not model.causal or model.pooling.name == "first_token":
+    if not has_trace(classifier):
         what = "it sees the whole message at once" if not model.causal else "it reads the first token alone"
         raise UserError(f"This classifier has no probability after each token: {what}.")
     row = classifier.token_rows([text])[0]

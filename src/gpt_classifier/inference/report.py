@@ -192,7 +192,7 @@ def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
     shown["attention_caption"] = caption if len(tokens) < 40 else f"{caption}; the first 40 tokens"
     # maps are pixels: as a drawing each cell would be an element of its own
     shown["attention"] = _both(lambda _: pictures.attention_maps(tokens, weights, maps, 3, 2.8), pictures.png_uri)
-    if classifier.model.causal and classifier.model.pooling.name != "first_token":
+    if inside.has_trace(classifier):
         traced = inside.trace(classifier, text)
         shown["spans"] = spans(traced, found.class_names)
         names = found.class_names
