@@ -33,8 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--weights: there is no file {path}.")
         from gpt_classifier.device import best_device
         from gpt_classifier.inference.padding import study_padding
+        from gpt_classifier.inference.pictures import padding
         from gpt_classifier.training.build import load_data
-        from gpt_classifier.training.figures import padding
 
         data = load_data(cfg)
         if data.pad_to == "batch":
@@ -69,7 +69,7 @@ def load(path: Path, cfg, class_names: list[str], longest: int):  # type: ignore
     from hydra.utils import instantiate
 
     from gpt_classifier.inference.text_classifier import TextClassifier
-    from gpt_classifier.model.pretrained import load_backbone, load_classifier
+    from gpt_classifier.model.pretrained import load_classifier
 
     if path.suffix == ".ckpt":
         classifier = TextClassifier.from_checkpoint(path, precision="32-true")
@@ -83,10 +83,8 @@ def load(path: Path, cfg, class_names: list[str], longest: int):  # type: ignore
                 f"--weights: {path} reads {model.pooling.name}; only one that reads a last token can be examined."
             )
     else:
-        config = instantiate(cfg.model.backbone)
-        if not load_backbone(config, path)[1]:
-            raise UserError(f"--weights: {path} has no head for classes; it is a language model, not fine-tuned yet.")
-        model = load_classifier(config, path, instantiate(cfg.pooling), len(class_names), cfg.model.causal)
+        config, pooling = instantiate(cfg.model.backbone), instantiate(cfg.pooling)
+        model = load_classifier(config, path, pooling, len(class_names), cfg.model.causal, fresh_head=False)
     if longest > model.backbone.config.n_positions:
         raise UserError(f"data.pad_to: {path} reads at most {model.backbone.config.n_positions} tokens, not {longest}.")
     if not model.causal:

@@ -8,7 +8,7 @@ import torch
 from gpt_classifier.errors import UserError
 from gpt_classifier.model.classifier import GPTClassifier
 from gpt_classifier.model.gpt import GPT, GPTConfig
-from gpt_classifier.model.lora import LAYERS, add_adapters, merge, train_lora
+from gpt_classifier.model.lora import LAYERS, LoRA, add_adapters, merge, train_lora
 from gpt_classifier.model.pooling import POOLINGS
 
 CONFIG = GPTConfig(vocab_size=50, n_positions=40, n_embd=24, n_layer=3, n_head=4)
@@ -23,7 +23,7 @@ def classifier(pooling: str = "last_token") -> GPTClassifier:
 def adapted(model: GPTClassifier, trained: bool = True, **changes: Any) -> GPTClassifier:
     """With adapters on everything, as if they had learned something."""
     options = {"rank": 4, "alpha": 8, "scaling": "alpha_over_rank", "init": "in_features", "dropout": 0.0}
-    add_adapters(model, **{**options, "layers": list(LAYERS), **changes})
+    add_adapters(model, LoRA(**{**options, "layers": list(LAYERS), **changes}))
     if trained:
         for name, parameter in model.named_parameters():
             if name.endswith("lora_b"):
@@ -92,14 +92,23 @@ def test_dropout_acts_on_the_adapters_in_training_only() -> None:
 def test_appendix_e_trains_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
         model = GPTClassifier(GPT(GPTConfig()), POOLINGS["last_token"](), num_classes=2)
-    train_lora(model, 16, 16, "alpha_over_rank", "rank", 0.0, LAYERS, train_head=False)
+    train_lora(
+        model,
+        train_head=False,
+        rank=16,
+        alpha=16,
+        scaling="alpha_over_rank",
+        init="rank",
+        dropout=0.0,
+        layers=LAYERS,
+    )
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 2_666_528
 
 
 def test_only_adapters_and_on_request_the_head_are_trained() -> None:
     for train_head in (False, True):
         model = classifier()
-        train_lora(model, 2, 2, "alpha", "rank", 0.0, ["query"], train_head=train_head)
+        train_lora(model, train_head, rank=2, alpha=2, scaling="alpha", init="rank", dropout=0.0, layers=["query"])
         names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         expected = {f"backbone.h.{i}.attn.c_attn.{lora}" for i in range(3) for lora in ("lora_a", "lora_b")}
         assert names == expected | ({"head.weight", "head.bias"} if train_head else set())

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from gpt_classifier.figures import confusion_matrix, precision_recall
 from gpt_classifier.inference import evaluation, inside, pictures
 from gpt_classifier.inference.evaluation import Predictions
 from gpt_classifier.inference.text_classifier import TextClassifier
@@ -78,13 +79,14 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     }
     positive = subject.positive
     scores = probabilities[:, positive]
+    shown = [positive] if binary else range(len(names))
     figures: dict[str, Any] = {
-        "confusion": _both(lambda dark: pictures.confusion(matrix, names, dark)),
+        "confusion": _both(lambda dark: confusion_matrix(matrix, names, dark=dark)),
         "reliability": _both(lambda _: pictures.reliability(before, after)),
         "roc": binary
         and _both(lambda _: pictures.receiver_operating(scores, found.labels == positive, names[positive])),
         "pr": len(names) <= MANY_CLASSES
-        and _both(lambda _: pictures.precision_recall(probabilities, found.labels, names, positive)),
+        and _both(lambda _: precision_recall(probabilities, found.labels, names, shown)),
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(

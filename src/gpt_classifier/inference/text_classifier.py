@@ -16,7 +16,7 @@ from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.model.classifier import FORMAT, GPTClassifier
 from gpt_classifier.model.freezing import hold_frozen
 from gpt_classifier.model.gpt import GPT, GPTConfig
-from gpt_classifier.model.lora import add_adapters, merge
+from gpt_classifier.model.lora import LoRA, add_adapters, merge
 from gpt_classifier.model.pooling import POOLINGS
 from gpt_classifier.model.pretrained import Base, content_hash, load_backbone, locate_weights
 
@@ -91,7 +91,7 @@ class TextClassifier:
                 given = Path(weights).expanduser() if weights else None
                 model.backbone, _ = load_backbone(config, _find_base(Base(**spec["base"]), given, path))
             if spec["lora"]:
-                add_adapters(model, **spec["lora"])
+                add_adapters(model, LoRA(**spec["lora"]))
             _, unknown = model.load_state_dict(trained, strict=spec["base"] is None, assign=True)
             if unknown or any(tensor.is_meta for tensor in model.state_dict().values()):
                 raise ValueError("its weights are not those of its model")

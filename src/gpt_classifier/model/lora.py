@@ -5,7 +5,8 @@ them has its own, or none.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,50 @@ LAYERS = ("query", "key", "value", "attention_output", "mlp_input", "mlp_output"
 FUSED = ("query", "key", "value")  # the parts of c_attn, in its order
 
 
+@dataclass
+class LoRA:
+    """What adapters are like.
+
+    Args:
+        rank: of each adapter.
+        alpha: adapters are multiplied by it.
+        scaling: `alpha_over_rank` divides alpha by the rank, as the paper does; `alpha` does not.
+        init: the entries of A are uniform within 1/sqrt of the layer's inputs (`in_features`), or of the rank.
+        dropout: probability of dropping an input of the adapters.
+        layers: some of `LAYERS`.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    rank: int
+    alpha: float
+    scaling: Scaling
+    init: Init
+    dropout: float
+    layers: Sequence[str]
+
+    def __post_init__(self) -> None:
+        expect_number("freeze.rank", self.rank, 1, whole=True)
+        expect_number("freeze.alpha", self.alpha, 0)
+        expect_number("freeze.dropout", self.dropout, 0, 1)
+        for option, value, known in (("scaling", self.scaling, Scaling), ("init", self.init, Init)):
+            if value not in get_args(known):
+                raise UserError(f"freeze.{option}: expected {' or '.join(get_args(known))}, but it is {value}.")
+        known_layers = isinstance(self.layers, Sequence) and not isinstance(self.layers, str)
+        if not known_layers or not self.layers or not set(self.layers) <= set(LAYERS):
+            raise UserError(
+                f"freeze.layers: expected some of {', '.join(LAYERS)}, but it is {self.layers}. "
+                f"Set it as in 'freeze.layers=[query,value]'."
+            )
+        self.layers = list(self.layers)  # plain, as checkpoints keep it
+
+    @property
+    def scale(self) -> float:
+        """What adapters are multiplied by."""
+        return self.alpha / self.rank if self.scaling == "alpha_over_rank" else self.alpha
+
+
 class LoRALinear(nn.Linear):
     """A linear layer with adapters: `W x + b + scale · B A x`, in which B starts at 0.
 
@@ -32,33 +77,21 @@ class LoRALinear(nn.Linear):
         linear: the layer, whose weight and bias it takes over.
         parts: equal parts that its outputs fall into, such as 3 for query, key and value.
         adapted: the parts with an adapter, by number.
-        rank: r, of each adapter.
-        scale: what adapters are multiplied by.
-        init: the entries of A are uniform within 1/sqrt of the layer's inputs, or of the rank.
-        dropout: probability of dropping an input of the adapters.
+        lora: what its adapters are like.
     """
 
-    def __init__(
-        self,
-        linear: nn.Linear,
-        parts: int,
-        adapted: Sequence[int],
-        rank: int,
-        scale: float,
-        init: Init,
-        dropout: float,
-    ) -> None:
+    def __init__(self, linear: nn.Linear, parts: int, adapted: Sequence[int], lora: LoRA) -> None:
         super().__init__(linear.in_features, linear.out_features, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.parts = parts
         self.adapted = tuple(adapted)
-        self.scale = scale
-        self.lora_dropout = nn.Dropout(dropout)
+        self.scale = lora.scale
+        self.lora_dropout = nn.Dropout(lora.dropout)
         device = linear.weight.device
-        bound = (rank if init == "rank" else self.in_features) ** -0.5
-        a = torch.empty(len(adapted), rank, self.in_features, device=device).uniform_(-bound, bound)
+        bound = (lora.rank if lora.init == "rank" else self.in_features) ** -0.5
+        a = torch.empty(len(adapted), lora.rank, self.in_features, device=device).uniform_(-bound, bound)
         self.lora_a = nn.Parameter(a)
-        self.lora_b = nn.Parameter(torch.zeros(len(adapted), self.out_features // parts, rank, device=device))
+        self.lora_b = nn.Parameter(torch.zeros(len(adapted), self.out_features // parts, lora.rank, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         low = F.linear(self.lora_dropout(x), self.lora_a.flatten(0, 1))  # (…, adapted · r)
@@ -78,48 +111,19 @@ class LoRALinear(nn.Linear):
         return plain
 
 
-def add_adapters(
-    model: GPTClassifier,
-    rank: int,
-    alpha: float,
-    scaling: Scaling,
-    init: Init,
-    dropout: float,
-    layers: Sequence[str],
-) -> None:
+def add_adapters(model: GPTClassifier, lora: LoRA) -> None:
     """Put adapters beside linear layers of all blocks, and of the head; the model computes what it did.
 
     Args:
         model: a classifier without adapters.
-        rank: of each adapter.
-        alpha: adapters are multiplied by it.
-        scaling: `alpha_over_rank` divides alpha by the rank, as the paper does; `alpha` does not.
-        init: see `LoRALinear`.
-        dropout: of the adapters' inputs.
-        layers: some of `LAYERS`.
-
-    Raises:
-        UserError: a value out of its range.
+        lora: what they are like.
     """
-    expect_number("freeze.rank", rank, 1, whole=True)
-    expect_number("freeze.alpha", alpha, 0)
-    expect_number("freeze.dropout", dropout, 0, 1)
-    for option, value, known in (("scaling", scaling, Scaling), ("init", init, Init)):
-        if value not in known.__args__:  # type: ignore[attr-defined]
-            raise UserError(f"freeze.{option}: expected {' or '.join(known.__args__)}, but it is {value}.")  # type: ignore[attr-defined]
-    known_layers = isinstance(layers, Sequence) and not isinstance(layers, str) and set(layers) <= set(LAYERS)
-    if not known_layers or not layers:
-        raise UserError(
-            f"freeze.layers: expected some of {', '.join(LAYERS)}, but it is {layers}. "
-            f"Set it as in 'freeze.layers=[query,value]'."
-        )
-    scale = alpha / rank if scaling == "alpha_over_rank" else alpha
 
     def adapt(owner: nn.Module, name: str, parts: Sequence[str]) -> None:
-        adapted = [i for i, part in enumerate(parts) if part in layers]
+        adapted = [i for i, part in enumerate(parts) if part in lora.layers]
         if adapted:
             linear = getattr(owner, name)
-            setattr(owner, name, LoRALinear(linear, len(parts), adapted, rank, scale, init, dropout))
+            setattr(owner, name, LoRALinear(linear, len(parts), adapted, lora))
 
     block: Any
     for block in model.backbone.h:
@@ -128,38 +132,23 @@ def add_adapters(
         adapt(block.mlp, "c_fc", ["mlp_input"])
         adapt(block.mlp, "c_proj", ["mlp_output"])
     adapt(model, "head", ["head"])
-    model.lora = {
-        "rank": rank,
-        "alpha": alpha,
-        "scaling": scaling,
-        "init": init,
-        "dropout": dropout,
-        "layers": list(layers),
-    }
+    model.lora = asdict(lora)
 
 
-def train_lora(
-    model: GPTClassifier,
-    rank: int,
-    alpha: float,
-    scaling: Scaling,
-    init: Init,
-    dropout: float,
-    layers: Sequence[str],
-    train_head: bool,
-) -> None:
+def train_lora(model: GPTClassifier, train_head: bool, **options: Any) -> None:
     """Train adapters, and the head's own weights if told so; everything else is frozen.
 
     Args:
-        model: a classifier without adapters, see `add_adapters` for what it gets.
+        model: a classifier without adapters.
         train_head: whether the head's own weight and bias are trained.
+        options: those of `LoRA`.
 
     Raises:
         UserError: a value out of its range.
     """
     if not isinstance(train_head, bool):
         raise UserError(f"freeze.train_head: expected true or false, but it is {train_head}.")
-    add_adapters(model, rank, alpha, scaling, init, dropout, layers)
+    add_adapters(model, LoRA(**options))
     model.requires_grad_(False)
     for module in model.modules():
         if isinstance(module, LoRALinear):

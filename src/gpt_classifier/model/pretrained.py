@@ -69,12 +69,17 @@ def locate_weights(weights: str, hub: str | None = None) -> Path | None:
 
 
 def load_classifier(
-    config: GPTConfig, path: Path | None, pooling: Pooling, num_classes: int, causal: bool = True
+    config: GPTConfig,
+    path: Path | None,
+    pooling: Pooling,
+    num_classes: int,
+    causal: bool = True,
+    fresh_head: bool = True,
 ) -> GPTClassifier:
-    """A classifier on a pretrained (or random) backbone, with a fresh head.
+    """A classifier on a pretrained (or random) backbone.
 
     A file that holds an already fine-tuned classifier, such as the book's `review_classifier.pth`,
-    brings its head along.
+    brings its head along; else the head is fresh.
 
     Args:
         config: sizes of the backbone.
@@ -82,11 +87,14 @@ def load_classifier(
         pooling: one of `gpt_classifier.model.pooling.POOLINGS`.
         num_classes: C.
         causal: as `GPTClassifier`.
+        fresh_head: `False` refuses a file without a head.
 
     Raises:
-        UserError: as `load_backbone`; or the file's head is for another number of classes.
+        UserError: as `load_backbone`; or the file's head is for another number of classes, or missing.
     """
     backbone, head = load_backbone(config, path)
+    if not head and not fresh_head:
+        raise UserError(f"{path} has no head for classes: it is a language model, not fine-tuned yet.")
     model = GPTClassifier(backbone, pooling, num_classes, causal)
     if head:
         found = head["weight"].shape[0]

@@ -26,9 +26,10 @@ from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.device import peak_memory_gb, reuse_freed_memory
 from gpt_classifier.errors import UserError, expect_number
-from gpt_classifier.training import figures, report
+from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
+from gpt_classifier.training.curves import curves
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.quiet import quieten
 from gpt_classifier.training.run import count_parameters, describe, describe_settings, keep_inputs
@@ -114,7 +115,7 @@ def replay(cfg: DictConfig, eval_freq: int, eval_iter: int) -> float:
         },
     )
     for what, rows in (("loss", evaluations), ("accuracy", epochs)):
-        figures.curves(rows, what, f"training, {eval_iter} batches").savefig(run_dir / f"{what}.png", dpi=150)
+        curves(rows, what, f"training, {eval_iter} batches").savefig(run_dir / f"{what}.png", dpi=150)
     log.info("\n%s", compare(evaluations, epochs, last))
     log.info("\n%.1f s of training; everything is in %s", seconds["training"], run_dir)
     return last["val"]["accuracy"]

@@ -12,8 +12,9 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from torch import Tensor
 
+from gpt_classifier import figures
 from gpt_classifier.data.prepare import SPLITS
-from gpt_classifier.training import figures
+from gpt_classifier.training.curves import curves
 from gpt_classifier.training.metrics import Metrics, scalars
 
 Stages = dict[str, dict[str, Any]]
@@ -43,7 +44,7 @@ def write_figures(
 ) -> None:
     """`loss.png`, `accuracy.png` and `confusion_matrix.png` of the best epoch on the test set."""
     for what in ("loss", "accuracy"):
-        figures.curves(history, what).savefig(run_dir / f"{what}.png", dpi=150)
+        curves(history, what).savefig(run_dir / f"{what}.png", dpi=150)
     figure = figures.confusion_matrix(best["test"]["confusion_matrix"], class_names, "test, best epoch")
     figure.savefig(run_dir / "confusion_matrix.png", dpi=150)
 
@@ -87,7 +88,9 @@ def log_best(
             title = f"{split}, best epoch"
             confusion = figures.confusion_matrix(best[split]["confusion_matrix"], class_names, title)
             board.add_figure(f"{split}/confusion_matrix", confusion, best["step"], close=False)
-            curve = figures.precision_recall(logits, labels, class_names, title)
+            curve = figures.precision_recall(
+                logits.softmax(dim=-1).numpy(), labels.numpy(), class_names, range(len(class_names)), title
+            )
             board.add_figure(f"{split}/precision_recall", curve, best["step"], close=False)
             table = misclassified(logits, labels, texts[split], class_names)
             board.add_text(f"{split}/misclassified", _markdown(table), best["step"])
