@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import sys
 
 import torch
@@ -52,3 +53,15 @@ def reuse_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def keep_few_kernels() -> None:
+    """Let oneDNN keep the kernels of some 64 shapes, where it would keep those of 1,024, and torch a list beside them.
+
+    It compiles one for each shape of a product in bfloat16, and texts of all lengths bring ever new ones: a gigabyte
+    after a hundred thousand messages. Compiling them again costs less than holding them. What the environment sets
+    stays as it is; once the process has computed with oneDNN, this does nothing.
+    See https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "64")

@@ -11,7 +11,7 @@ import torch
 
 from gpt_classifier.data.batching import EvaluationBatches, pad
 from gpt_classifier.data.tokenizer import encode, encoding_of, load_encoding, ranks_from_text
-from gpt_classifier.device import best_device, has_native_bf16
+from gpt_classifier.device import best_device, has_native_bf16, keep_few_kernels
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.model.classifier import FORMAT, GPTClassifier
 from gpt_classifier.model.freezing import hold_frozen
@@ -42,6 +42,7 @@ class TextClassifier:
     def __init__(self, model: GPTClassifier, spec: dict[str, Any], precision: str = "auto") -> None:
         if precision not in ("auto", "32-true", "bf16-mixed"):
             raise UserError(f"precision: expected auto, 32-true or bf16-mixed, but it is {precision}.")
+        keep_few_kernels()
         self.model = model
         self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device.type))
         hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)
