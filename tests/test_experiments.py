@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT
+from filelock import FileLock
 
 from gpt_classifier.config import compose
 from gpt_classifier.errors import UserError
@@ -136,3 +137,12 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> N
     assert "no such file: messages.csv" in failures[0]
     assert answers[0].accuracies["test"] == [0.5]
     assert isinstance(as_frame(answers), pd.DataFrame)
+
+
+def test_one_command_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    runner = Runner([sys.executable, "-c", "exit(1)"], tmp_path, lambda line: None)
+    questions = find_questions(CONF, "1", "gpt2-nano", [])
+    with FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="another command is at work"):
+        runner.answer(questions, [1])
+    _, failures = runner.answer(questions, [1])
+    assert "failed with status 1" in failures[0]

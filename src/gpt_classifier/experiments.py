@@ -12,6 +12,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gpt_classifier.assets import ASSETS
@@ -154,7 +155,22 @@ class Runner:
 
         Returns:
             An answer for each question that has runs, and what went wrong elsewhere, a line each.
+
+        Raises:
+            UserError: another command is at work in the folder.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                return self._answer(questions, seeds, show)
+        except Timeout as error:
+            raise UserError(
+                f"--out: another command is at work in {self.folder}. Wait for it, or name another folder."
+            ) from error
+
+    def _answer(
+        self, questions: Sequence[Question], seeds: Sequence[int], show: Callable[[list[Answer]], object]
+    ) -> tuple[list[Answer], list[str]]:
         wanted: dict[tuple[str, int], Question] = {}
         for question in questions:
             for seed in seeds if question.applies else ():

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.tokenizer import expect_vocabulary, load_encoding, ranks_to_text
-from gpt_classifier.device import best_device, has_native_bf16
+from gpt_classifier.device import best_device, has_native_bf16, keep_few_kernels
 from gpt_classifier.errors import UserError, expect_number, first_line
 from gpt_classifier.model.classifier import FORMAT, GPTClassifier
 from gpt_classifier.model.freezing import hold_frozen, hold_trained
@@ -159,6 +159,7 @@ def load_data(cfg: DictConfig) -> MessageDataModule:
 
 def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> ClassifierModule:
     """The classifier with its frozen part switched off, and how it is trained."""
+    keep_few_kernels()
     config = instantiate(cfg.model.backbone)
     path = locate_weights(cfg.model.weights, cfg.model.hub)
     model = load_classifier(config, path, instantiate(cfg.pooling), len(data.class_names), cfg.model.causal)
