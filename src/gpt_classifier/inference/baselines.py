@@ -84,14 +84,14 @@ def fit_baselines(
 ) -> Iterator[Baseline]:
     """The best candidate of each family by validation accuracy, ties by the simpler one.
 
+    A family of which nothing can be fitted to these texts is left out.
+
     Args:
         train: texts and labels to fit on.
         val: texts and labels to choose by.
 
     Raises:
         UserError: scikit-learn is not installed.
-
-    A family of which nothing can be fitted to these texts is left out.
     """
     for name, candidates in families().items():
         best: Baseline | None = None
