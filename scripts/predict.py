@@ -20,8 +20,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="the pretrained weights it builds on, if they were moved")
     parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
     parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
-    parser.add_argument("--input", help=".csv, .tsv, .jsonl, or .txt with a text a line; - reads standard input")
-    parser.add_argument("--input-format", choices=("csv", "tsv", "jsonl", "txt"), help="unless the ending tells")
+    parser.add_argument(
+        "--input", help=".csv, .tsv, .jsonl, .parquet, or .txt with a text a line; - reads standard input"
+    )
+    parser.add_argument(
+        "--input-format", choices=("csv", "tsv", "jsonl", "txt", "parquet"), help="unless the ending tells"
+    )
     parser.add_argument("--text-column", default="text", help="column or JSON key with the texts (default: text)")
     parser.add_argument("--encoding", default="utf-8", help="of input and output (default: utf-8)")
     parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
@@ -45,13 +49,16 @@ def main(arguments: list[str] | None = None) -> None:
         from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint
 
         source = None if options.input in (None, "-") else Path(options.input).expanduser()
-        kind = "txt" if options.text else streaming.format_of(source, options.input_format, "--input")
-        target = streaming.format_of(options.output, None, "--output") if options.output else kind
+        kind = "txt" if options.text else streaming.format_of(source, options.input_format, "--input", streaming.READ)
+        target = "csv" if kind == "parquet" else kind
+        target = streaming.format_of(options.output, None, "--output", streaming.FORMATS) if options.output else target
         target = "jsonl" if options.json else target
         if kind == "jsonl" and target != "jsonl":
             raise UserError(
                 "--output: rows of JSON can only be written as .jsonl, as each may have columns of its own."
             )
+        if kind == "parquet" and not source:
+            raise UserError("--input: a Parquet file can't be read from standard input. Give its path.")
         if source and not source.is_file():
             raise UserError(f"--input: there is no file {source}.")
         if source and options.output and source.resolve() == options.output.expanduser().resolve():
@@ -66,6 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
         with ExitStack() as stack:
             if options.text:
                 columns, rows = ["text"], iter([streaming.Row({"text": text}, text) for text in options.text])
+            elif source and kind == "parquet":
+                columns, rows = streaming.read_parquet(source, options.text_column)
             else:
                 opened = stack.enter_context(streaming.opened(source, options.encoding))
                 columns, rows = streaming.read_rows(opened, kind, options.text_column, options.quoting)

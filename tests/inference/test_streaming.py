@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from gpt_classifier.errors import UserError
@@ -183,3 +184,31 @@ def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
     assert count.skipped == {"the row has 1 fields and no id": 1}
     assert target.last == "500000,,,,,the row has 1 fields and no id\n"
     assert state["most"] <= streaming.CHUNK_ROWS
+
+
+def test_parquet_streams_and_keeps_values_that_are_no_text(tmp_path: Path) -> None:
+    n = 2 * streaming.CHUNK_ROWS + 3
+    frame = pd.DataFrame({"id": range(n), "body": ["hello you", "hi", None] * (n // 3) + ["é"] * (n % 3)})
+    frame["at"] = pd.Timestamp("2026-11-21")
+    frame.to_parquet(tmp_path / "in.parquet")
+    for target in ("csv", "jsonl"):
+        columns, rows = streaming.read_parquet(tmp_path / "in.parquet", "body")
+        assert columns == ["id", "body", "at"]
+        with streaming.written(tmp_path / f"out.{target}", "utf-8") as written:
+            count = streaming.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
+        assert count.rows == n
+        assert count.skipped == {"the text is empty": frame["body"].isna().sum()}
+    found = table((tmp_path / "out.csv").read_bytes())
+    assert [row["id"] for row in found] == [str(i) for i in range(n)]
+    assert [row["predicted_label"] for row in found[:3]] == ["long", "short", ""]
+    assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])["at"] == "2026-11-21 00:00:00"
+
+
+def test_parquet_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    pd.DataFrame({"body": ["a"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="no column 'text'; the file has: body"):
+        streaming.read_parquet(tmp_path / "a.parquet", "text")
+    whole = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="can't be read as a Parquet file"):
+        streaming.read_parquet(tmp_path / "a.parquet", "body")

@@ -86,6 +86,7 @@ def test_predict_writes_a_file_beside_its_columns_and_is_strict_on_request(
         (["--checkpoint", "nowhere.ckpt", "--text", "hello"], r"there is no file .*nowhere\.ckpt"),
         (["--input", "nowhere.txt"], "--input: there is no file nowhere.txt"),
         (["--input", "messages.xlsx"], r"--input: expected a file ending in \.csv"),
+        (["--input", "-", "--input-format", "parquet"], "a Parquet file can't be read from standard input"),
         (["--input", "a.jsonl", "--output", "b.csv"], "rows of JSON can only be written as .jsonl"),
     ],
 )

@@ -16,7 +16,8 @@ import numpy as np
 
 from gpt_classifier.errors import UserError, first_line
 
-FORMATS = ("csv", "tsv", "jsonl", "txt")
+FORMATS = ("csv", "tsv", "jsonl", "txt")  # that are written
+READ = (*FORMATS, "parquet")
 LABEL, PROBABILITY, REASON = "predicted_label", "probability_", "reason"
 LONGEST_FIELD = 10_000_000  # characters: more is an unclosed quotation mark
 CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 2_000_000
@@ -67,8 +68,8 @@ class Count:
     skipped: dict[str, int] = field(default_factory=dict)
 
 
-def format_of(path: Path | None, given: str | None, option: str) -> str:
-    """A file's format by its ending, unless it is given.
+def format_of(path: Path | None, given: str | None, option: str, known: Sequence[str]) -> str:
+    """A file's format, one of those known, by its ending unless it is given.
 
     Raises:
         UserError: neither tells.
@@ -76,8 +77,9 @@ def format_of(path: Path | None, given: str | None, option: str) -> str:
     if given:
         return given
     ending = path.suffix.lstrip(".").lower() if path else "txt"
-    if ending not in FORMATS:
-        raise UserError(f"{option}: expected a file ending in .{', .'.join(FORMATS)}, but it is {path}.")
+    ending = "jsonl" if ending == "ndjson" else ending
+    if ending not in known:
+        raise UserError(f"{option}: expected a file ending in .{', .'.join(known)}, but it is {path}.")
     return ending
 
 
@@ -152,11 +154,42 @@ def _json_row(line: str, text_column: str) -> Row:
     return Row(fields, text, size=len(line))
 
 
-def _read_table(source: IO[str], separator: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
-    csv.field_size_limit(LONGEST_FIELD)
-    style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {"strict": True}
-    reader = csv.reader(source, delimiter=separator, **style)
-    columns = next(_guarded(reader), [])
+def read_parquet(path: Path, text_column: str) -> tuple[list[str], Iterator[Row]]:
+    """The columns of a Parquet file and its rows, as `read_rows` has them; what is no text is kept as a Python value.
+
+    Raises:
+        UserError: there is no such column, the file can't be read, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError('Reading Parquet needs the extra of that name: pip install -e ".[parquet]"') from error
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are among these
+        raise UserError(f"--input: {path} can't be read as a Parquet file: {first_line(error)}") from error
+    columns = _expect_column(file.schema_arrow.names, text_column)
+
+    def rows() -> Iterator[Row]:
+        batches = file.iter_batches(batch_size=CHUNK_ROWS)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (OSError, ValueError) as error:
+                raise UserError(f"--input: {path} can't be read on: {first_line(error)}") from error
+            for fields in batch.to_pylist():
+                text = fields[text_column]
+                if isinstance(text, str):
+                    yield Row(fields, text, size=len(text))
+                else:
+                    yield Row(fields, "", "the text is empty" if text is None else f"{text_column} is not text")
+
+    return columns, rows()
+
+
+def _expect_column(columns: list[str], text_column: str) -> list[str]:
     if text_column not in columns:
         raise UserError(
             f"--text-column: no column {text_column!r}; the file has: {', '.join(columns[:20]) or 'nothing'}. "
@@ -164,6 +197,14 @@ def _read_table(source: IO[str], separator: str, text_column: str, quoting: str)
         )
     if len(set(columns)) < len(columns):
         raise UserError("the header names a column twice; each must have a name of its own.")
+    return columns
+
+
+def _read_table(source: IO[str], separator: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
+    csv.field_size_limit(LONGEST_FIELD)
+    style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {"strict": True}
+    reader = csv.reader(source, delimiter=separator, **style)
+    columns = _expect_column(next(_guarded(reader), []), text_column)
     place = columns.index(text_column)
 
     def rows() -> Iterator[Row]:
@@ -304,9 +345,10 @@ class Writer:
         if self.kind == "jsonl":
             self._expect_free(row.fields)
             added = {LABEL: label or None, "probabilities": by_class, REASON: row.reason or None}
-            line = json.dumps({**row.fields, **added}, ensure_ascii=False)
+            fields = {**row.fields, **added}
+            line = json.dumps(fields, ensure_ascii=False, default=str)  # a Parquet file has dates, too
             if not line.isprintable() and why_not(line):  # lone surrogates can only be written escaped
-                line = json.dumps({**row.fields, **added})
+                line = json.dumps(fields, default=str)
             self.target.write(line + "\n")
             return
         shown_by_class = {PROBABILITY + name: f"{part:.6f}" for name, part in by_class.items()}
