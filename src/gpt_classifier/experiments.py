@@ -292,15 +292,14 @@ def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
 
 def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
     """Accuracies of training, validation and test beside the published test accuracy, a row each."""
-    from matplotlib.figure import Figure
+    from gpt_classifier.figures import BLUE, ORANGE, one_axes, plain
 
-    figure = Figure(figsize=(8, 1.2 + 0.42 * len(answers)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = one_axes(8, 1.2 + 0.42 * len(answers))
     places = range(len(answers))
     series = (
         ("train", "training", "#bbbbbb", 0.22),
         ("val", "validation", "#66aa88", 0.0),
-        ("test", "test", "#4477aa", -0.22),
+        ("test", "test", BLUE, -0.22),
     )
     for split, label, color, shift in series:
         values = [[100 * value for value in answer.accuracies[split]] for answer in answers]
@@ -316,15 +315,11 @@ def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
         )
     published = [(a.question.published, place + 0.22) for place, a in enumerate(answers) if a.question.published]
     if published:
-        axes.plot(*zip(*published, strict=True), "x", color="#cc6633", label="published test", markersize=7)
-    axes.set_yticks(places, [f"{answer.question.number}  {_short(answer.question.asks)}" for answer in answers])
+        axes.plot(*zip(*published, strict=True), "x", color=ORANGE, label="published test", markersize=7)
+    axes.set_yticks(places, [f"{answer.question.number}  {plain(answer.question.asks, 40)}" for answer in answers])
     axes.invert_yaxis()
     axes.set_xlabel("accuracy, % (last weights; mean and standard deviation over seeds)")
     axes.set_title(title, fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"

@@ -92,9 +92,9 @@ def one_axes(width: float = 5.2, height: float = 4.0) -> tuple[Figure, Any]:
     return figure, figure.subplots()
 
 
-def plain(text: str) -> str:
-    """A name as matplotlib shows it: on one line, 20 characters at most, nothing in it taken for mathematics."""
+def plain(text: str, longest: int = 20) -> str:
+    """A name as matplotlib shows it: on one line, cut to some characters, nothing in it taken for mathematics."""
     text = " ".join("".join(c if c.isprintable() or c.isspace() else "�" for c in text).split()) or "␣"
     text = f" {text}" if text.startswith("_") else text  # or it is left out of legends
-    text = text if len(text) <= 20 else text[:19] + "…"
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
     return text.replace("$", r"\$")
