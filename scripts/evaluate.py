@@ -5,12 +5,11 @@ python scripts/evaluate.py --checkpoint outputs/…/best.ckpt --split all data=c
 """
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 from gpt_classifier.config import readable_exit
 from gpt_classifier.errors import UserError
+from gpt_classifier.json_files import write_json
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -89,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
         page, numbers = report.render(subject)
         out.mkdir(parents=True, exist_ok=True)
         (out / "report.html").write_text(page, encoding="utf-8")
-        (out / "evaluation.json").write_text(json.dumps(finite(numbers), indent=2) + "\n", encoding="utf-8")
+        write_json(out / "evaluation.json", numbers)
         table = pd.DataFrame({"text": chosen["text"], "label": chosen["label"]})
         table["predicted_label"] = classifier.classes_[reported.predicted]
         probabilities = reported.probabilities(classifier.temperature)
@@ -107,12 +106,6 @@ def positive_class(name: str | None, classes: list[str]) -> int:
     if name not in classes:
         raise UserError(f"--positive: there is no class {name!r}; there are: {', '.join(classes[:20])}.")
     return classes.index(name)
-
-
-def finite(content: Any) -> Any:
-    from gpt_classifier.training.report import without_nan
-
-    return without_nan(content)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not path.is_file():
             raise UserError(f"--weights: there is no file {path}.")
         from gpt_classifier.device import best_device
-        from gpt_classifier.inference.padding import study_padding
-        from gpt_classifier.inference.pictures import padding
+        from gpt_classifier.inference.padding import picture, study_padding
         from gpt_classifier.training.build import load_data
 
         data = load_data(cfg)
@@ -60,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             *(f"{i + 1},{a},{c}" for i, (a, c) in enumerate(zip(accuracy, changed, strict=True))),
         ]
         (options.out / "padding.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-        padding(accuracy, changed, len(dataset)).savefig(options.out / "padding.png", dpi=150)
+        picture(accuracy, changed, len(dataset)).savefig(options.out / "padding.png", dpi=150)
         print(f"\npadding.csv and padding.png are in {options.out}")
 
 
@@ -84,7 +83,7 @@ def load(path: Path, cfg, class_names: list[str], longest: int):  # type: ignore
             )
     else:
         config, pooling = instantiate(cfg.model.backbone), instantiate(cfg.pooling)
-        model = load_classifier(config, path, pooling, len(class_names), cfg.model.causal, fresh_head=False)
+        model = load_classifier(config, path, pooling, len(class_names), cfg.model.causal, require_head=True)
     if longest > model.backbone.config.n_positions:
         raise UserError(f"data.pad_to: {path} reads at most {model.backbone.config.n_positions} tokens, not {longest}.")
     if not model.causal:

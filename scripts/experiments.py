@@ -63,7 +63,6 @@ def main(arguments: list[str] | None = None) -> None:
                 experiments.chart(answers, title, folder / "chart.png")
 
         answers, failures = runner.answer(questions, seeds, show)
-        show(answers)
         print(f"\n{experiments.table(questions, answers)}\n\nThis is also in {folder}")
         if failures:
             raise UserError("\n".join(failures))

@@ -21,7 +21,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
     parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
     parser.add_argument(
-        "--input", help=".csv, .tsv, .jsonl, .parquet, or .txt with a text a line; - reads standard input"
+        "--input",
+        help=".csv, .tsv, .jsonl, .parquet (extra: parquet), or .txt with a text a line; - reads standard input",
     )
     parser.add_argument(
         "--input-format", choices=("csv", "tsv", "jsonl", "txt", "parquet"), help="unless the ending tells"
@@ -29,7 +30,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text-column", default="text", help="column or JSON key with the texts (default: text)")
     parser.add_argument("--encoding", default="utf-8", help="of input and output (default: utf-8)")
     parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
-    parser.add_argument("--output", type=Path, help=".csv, .tsv, .jsonl or .txt (default: standard output)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=".csv, .tsv, .jsonl or .txt (default: standard output)",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object with all probabilities for each text")
     parser.add_argument("--strict", action="store_true", help="fail if any row could not be classified")
     options = parser.parse_args(arguments)
@@ -51,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         source = None if options.input in (None, "-") else Path(options.input).expanduser()
         kind = "txt" if options.text else streaming.format_of(source, options.input_format, "--input", streaming.READ)
         target = "csv" if kind == "parquet" else kind
-        target = streaming.format_of(options.output, None, "--output", streaming.FORMATS) if options.output else target
+        target = streaming.format_of(options.output, None, "--output", streaming.WRITTEN) if options.output else target
         target = "jsonl" if options.json else target
         if kind == "jsonl" and target != "jsonl":
             raise UserError(

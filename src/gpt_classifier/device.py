@@ -59,8 +59,8 @@ def keep_few_kernels() -> None:
     """Let oneDNN keep the kernels of some 64 shapes, where it would keep those of 1,024, and torch a list beside them.
 
     It compiles one for each shape of a product in bfloat16, and texts of all lengths bring ever new ones: a gigabyte
-    after a hundred thousand messages. Compiling them again costs less than holding them. What the environment sets
-    stays as it is; once the process has computed with oneDNN, this does nothing.
+    after a hundred thousand messages. Compiling them again costs less than holding them. This sets two variables of the
+    environment, unless they are set, which have no effect once the process has computed with oneDNN.
     See https://uxlfoundation.github.io/oneDNN/dev_guide_primitive_cache.html.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):

@@ -151,7 +151,7 @@ class Runner:
         Args:
             questions: to answer.
             seeds: of each.
-            show: is told after each training what is known so far.
+            show: is told at the end, and after each training, what is known so far.
 
         Returns:
             An answer for each question that has runs, and what went wrong elsewhere, a line each.
@@ -192,7 +192,9 @@ class Runner:
             if failure:
                 failures.append(f"row {question.number}, seed {seed}: {failure}")
             show(self._collect_all(questions, seeds))
-        return self._collect_all(questions, seeds), failures
+        answers = self._collect_all(questions, seeds)
+        show(answers)
+        return answers, failures
 
     def _collect_all(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[Answer]:
         return [found for q in questions if q.applies if (found := self._collect(q, seeds))]

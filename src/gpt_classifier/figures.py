@@ -5,9 +5,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torchmetrics.functional.classification import binary_precision_recall_curve
 
 matplotlib.use("Agg")  # files only: no display is needed
 
@@ -69,19 +67,22 @@ def precision_recall(
         classes: which are drawn; those without a message are left out.
         title: above the picture.
     """
+    import torch  # takes seconds, and most pictures do without
+    from torchmetrics.functional.classification import binary_precision_recall_curve
+
     figure, axes = one_axes()
     for i in classes:
         if not (labels == i).any():
             continue
-        precision, recall, _ = binary_precision_recall_curve(
-            torch.from_numpy(probabilities[:, i]), torch.from_numpy((labels == i).astype(int))
-        )
-        color, width = SEQUENCE[i % len(SEQUENCE)], 2 if len(classes) == 1 else 1.4
+        right = torch.from_numpy((labels == i).astype(int))
+        precision, recall, _ = binary_precision_recall_curve(torch.from_numpy(probabilities[:, i]), right)
+        precision, recall = precision[:-1], recall[:-1]  # the last is no threshold, but made up
+        color, width = (BLUE, 2) if len(classes) == 1 else (SEQUENCE[i % len(SEQUENCE)], 1.4)
         axes.plot(recall.numpy(), precision.numpy(), label=plain(class_names[i]), color=color, linewidth=width)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_title(title, fontsize="medium")
     axes.grid(alpha=0.25)
-    if len(classes) <= 20:
+    if axes.lines and len(classes) <= 20:
         axes.legend(loc="lower left", fontsize="small", frameon=False)
     return figure
 

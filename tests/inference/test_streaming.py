@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from gpt_classifier.errors import UserError
@@ -49,7 +52,7 @@ def test_csv_keeps_order_and_columns_over_many_chunks(tmp_path: Path) -> None:
     assert [row["id"] for row in rows] == [str(i) for i in range(n)]
     assert all(row["other"] == f"k{row['id']}" for row in rows)
     assert all(row["predicted_label"] == ("long" if len(row["text"]) > 5 else "short") for row in rows)
-    assert rows[0]["probability_short"] == "0.900000" if rows[0]["predicted_label"] == "short" else True
+    assert rows[0]["probability_long"] == "0.900000"
 
 
 def test_rows_that_are_no_text_get_a_reason_and_stay(tmp_path: Path) -> None:
@@ -186,29 +189,51 @@ def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
     assert state["most"] <= streaming.CHUNK_ROWS
 
 
-def test_parquet_streams_and_keeps_values_that_are_no_text(tmp_path: Path) -> None:
-    n = 2 * streaming.CHUNK_ROWS + 3
-    frame = pd.DataFrame({"id": range(n), "body": ["hello you", "hi", None] * (n // 3) + ["é"] * (n % 3)})
-    frame["at"] = pd.Timestamp("2026-11-21")
-    frame.to_parquet(tmp_path / "in.parquet")
+def test_parquet_keeps_order_columns_and_values_that_are_no_text(tmp_path: Path) -> None:
+    n = 2 * streaming.CHUNK_ROWS + 2
+    bodies = pa.array(["hello you", "hi", None] * (n // 3))
+    when = pa.array([datetime(2026, 11, 21)] * n)
+    at = {"id": pa.array(range(n)), "body": bodies, "when": when, "share": pa.array([float("nan")] * n)}
+    pyarrow.parquet.write_table(pa.table(at), tmp_path / "in.parquet")
     for target in ("csv", "jsonl"):
         columns, rows = streaming.read_parquet(tmp_path / "in.parquet", "body")
-        assert columns == ["id", "body", "at"]
+        assert columns == ["id", "body", "when", "share"]
         with streaming.written(tmp_path / f"out.{target}", "utf-8") as written:
             count = streaming.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
         assert count.rows == n
-        assert count.skipped == {"the text is empty": frame["body"].isna().sum()}
+        assert count.skipped == {"the text is empty": n // 3}
     found = table((tmp_path / "out.csv").read_bytes())
     assert [row["id"] for row in found] == [str(i) for i in range(n)]
     assert [row["predicted_label"] for row in found[:3]] == ["long", "short", ""]
-    assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])["at"] == "2026-11-21 00:00:00"
+    first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert first["when"] == "2026-11-21 00:00:00"
+    assert first["share"] is None  # JSON has no NaN
+
+
+def test_of_a_parquet_file_a_part_is_held_at_a_time(tmp_path: Path) -> None:
+    texts = [os.urandom(500).hex() for _ in range(30_000)]  # 30 MB in one row group
+    pyarrow.parquet.write_table(pa.table({"text": texts}), tmp_path / "in.parquet", row_group_size=30_000)
+    before = most = pa.total_allocated_bytes()
+    _, rows = streaming.read_parquet(tmp_path / "in.parquet", "text")
+    for expected, row in zip(texts, rows, strict=True):
+        assert row.text == expected
+        most = max(most, pa.total_allocated_bytes())
+    assert most - before < 8e6
 
 
 def test_parquet_that_can_not_be_read_is_told(tmp_path: Path) -> None:
-    pd.DataFrame({"body": ["a"]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="no column 'text'; the file has: body"):
-        streaming.read_parquet(tmp_path / "a.parquet", "text")
-    whole = (tmp_path / "a.parquet").read_bytes()
-    (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table({"body": ["a"], "n": [1]}), path)
+    with pytest.raises(UserError, match=r"no column 'text'; the file has: body, n\. Set --text-column to one of these"):
+        streaming.read_parquet(path, "text")
+    _, rows = streaming.read_parquet(path, "n")
+    assert [row.reason for row in rows] == ["n is not text"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="can't be read as a Parquet file"):
-        streaming.read_parquet(tmp_path / "a.parquet", "body")
+        streaming.read_parquet(path, "body")
+    wrong = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    pyarrow.parquet.write_table(pa.table({"body": wrong}), path)
+    _, rows = streaming.read_parquet(path, "body")
+    with pytest.raises(UserError, match=r"can't be read on: .*utf-8"):
+        next(rows)

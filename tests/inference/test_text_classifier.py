@@ -194,3 +194,13 @@ def test_latest_is_the_last_one_written(tmp_path: Path) -> None:
         path.touch()
         os.utime(path, (i, i))
     assert find_checkpoint("latest", tmp_path).parts[-3] == "a"
+
+
+def test_kernels_that_are_kept_are_few_unless_the_environment_says_otherwise(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"

@@ -253,10 +253,12 @@ def _refuse_stray_quotes(path: Path, separator: str, encoding: str, option: str)
 
 def _read_parquet(path: Path, option: str) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        from pyarrow import ArrowException
     except ImportError as error:
         raise UserError('Reading Parquet needs the extra of that name: pip install -e ".[parquet]"') from error
-    except (OSError, ValueError) as error:  # pyarrow's errors are among these
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError, ArrowException) as error:
         raise UserError(f"{option}: {path} can't be read as a Parquet file: {error}.") from error
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from gpt_classifier.data.batching import pad
+from gpt_classifier.figures import BLUE, ORANGE
 from gpt_classifier.model.classifier import GPTClassifier
 
 BATCH = 32
@@ -66,3 +68,18 @@ def study_padding(
         read = torch.maximum(torch.arange(longest), real[:, None] - 1)  # (B, L)
         parts.append(at.gather(1, read))
     return PaddingStudy(torch.cat(parts), labels, lengths)
+
+
+def picture(accuracy: Sequence[float], changed: Sequence[int], messages: int) -> Figure:
+    """Test accuracy, and how many labels differ from those without padding, at each padded length from 1 token."""
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    tokens = range(1, len(accuracy) + 1)
+    above.plot(tokens, accuracy, color=BLUE)
+    above.set_ylabel("test accuracy")
+    below.plot(tokens, changed, color=ORANGE)
+    below.set_ylabel(f"labels changed, of {messages}")
+    below.set_xlabel("tokens that shorter messages are padded to (1: no padding)")
+    for axes in (above, below):
+        axes.grid(alpha=0.25)
+    return figure

@@ -111,18 +111,3 @@ def attention_maps(
         axes.set_yticks(range(len(names)), names, fontsize=5)
         axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=7)
     return figure
-
-
-def padding(accuracy: Sequence[float], changed: Sequence[int], messages: int) -> Figure:
-    """Test accuracy, and how many labels differ from those without padding, at each padded length from 1 token."""
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    above, below = figure.subplots(2, sharex=True)
-    tokens = range(1, len(accuracy) + 1)
-    above.plot(tokens, accuracy, color=BLUE)
-    above.set_ylabel("test accuracy")
-    below.plot(tokens, changed, color=ORANGE)
-    below.set_ylabel(f"labels changed, of {messages}")
-    below.set_xlabel("tokens that shorter messages are padded to (1: no padding)")
-    for axes in (above, below):
-        axes.grid(alpha=0.25)
-    return figure

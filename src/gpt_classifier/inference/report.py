@@ -84,6 +84,7 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         "confusion": _both(lambda dark: confusion_matrix(matrix, names, dark=dark)),
         "reliability": _both(lambda _: pictures.reliability(before, after)),
         "roc": binary
+        and len(set(found.labels.tolist())) == 2
         and _both(lambda _: pictures.receiver_operating(scores, found.labels == positive, names[positive])),
         "pr": len(names) <= MANY_CLASSES
         and _both(lambda _: precision_recall(probabilities, found.labels, names, shown)),

@@ -15,12 +15,14 @@ from typing import IO, Any
 import numpy as np
 
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.json_files import without_nan
 
-FORMATS = ("csv", "tsv", "jsonl", "txt")  # that are written
-READ = (*FORMATS, "parquet")
+WRITTEN = ("csv", "tsv", "jsonl", "txt")
+READ = (*WRITTEN, "parquet")
 LABEL, PROBABILITY, REASON = "predicted_label", "probability_", "reason"
 LONGEST_FIELD = 10_000_000  # characters: more is an unclosed quotation mark
 CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 2_000_000
+PARQUET_ROWS, PARQUET_BUFFER = 128, 2**20  # rows that are Python values at a time; bytes
 
 
 @dataclass
@@ -77,7 +79,6 @@ def format_of(path: Path | None, given: str | None, option: str, known: Sequence
     if given:
         return given
     ending = path.suffix.lstrip(".").lower() if path else "txt"
-    ending = "jsonl" if ending == "ndjson" else ending
     if ending not in known:
         raise UserError(f"{option}: expected a file ending in .{', .'.join(known)}, but it is {path}.")
     return ending
@@ -112,7 +113,7 @@ def read_rows(source: IO[str], kind: str, text_column: str, quoting: str) -> tup
 
     Args:
         source: opened with `newline=""`.
-        kind: one of `FORMATS`.
+        kind: one of `WRITTEN`.
         text_column: the column with the texts.
         quoting: of CSV and TSV: `minimal`, or `none` where quotation marks are text.
 
@@ -164,47 +165,49 @@ def read_parquet(path: Path, text_column: str) -> tuple[list[str], Iterator[Row]
         import pyarrow.parquet
     except ImportError as error:
         raise UserError('Reading Parquet needs the extra of that name: pip install -e ".[parquet]"') from error
+    damage = (OSError, ValueError, OverflowError, pyarrow.ArrowException)
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are among these
+        # a part of a column at a time, not all of a row group, which may be all of the file
+        file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER)
+    except damage as error:
         raise UserError(f"--input: {path} can't be read as a Parquet file: {first_line(error)}") from error
-    columns = _expect_column(file.schema_arrow.names, text_column)
+    columns = file.schema_arrow.names
+    _check_columns(columns, text_column, "Set --text-column to one of these.")
 
     def rows() -> Iterator[Row]:
-        batches = file.iter_batches(batch_size=CHUNK_ROWS)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except (OSError, ValueError) as error:
-                raise UserError(f"--input: {path} can't be read on: {first_line(error)}") from error
-            for fields in batch.to_pylist():
-                text = fields[text_column]
-                if isinstance(text, str):
-                    yield Row(fields, text, size=len(text))
-                else:
-                    yield Row(fields, "", "the text is empty" if text is None else f"{text_column} is not text")
+        with file:
+            batches = file.iter_batches(batch_size=PARQUET_ROWS)
+            while True:
+                try:
+                    batch = next(batches).to_pylist()
+                except StopIteration:
+                    return
+                except damage as error:
+                    raise UserError(f"--input: {path} can't be read on: {first_line(error)}") from error
+                for fields in batch:
+                    text = fields[text_column]
+                    reason = "" if isinstance(text, str) else f"{text_column} is not text"
+                    reason = "the text is empty" if text is None else reason
+                    yield Row(fields, "" if reason else text, reason, sum(len(str(value)) for value in fields.values()))
 
     return columns, rows()
 
 
-def _expect_column(columns: list[str], text_column: str) -> list[str]:
+def _check_columns(columns: list[str], text_column: str, hint: str) -> None:
     if text_column not in columns:
         raise UserError(
-            f"--text-column: no column {text_column!r}; the file has: {', '.join(columns[:20]) or 'nothing'}. "
-            f"Set --text-column to one of these, and --encoding if they look wrong."
+            f"--text-column: no column {text_column!r}; the file has: {', '.join(columns[:20]) or 'nothing'}. {hint}"
         )
     if len(set(columns)) < len(columns):
-        raise UserError("the header names a column twice; each must have a name of its own.")
-    return columns
+        raise UserError("--input: the file names a column twice; each must have a name of its own.")
 
 
 def _read_table(source: IO[str], separator: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
     csv.field_size_limit(LONGEST_FIELD)
     style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {"strict": True}
     reader = csv.reader(source, delimiter=separator, **style)
-    columns = _expect_column(next(_guarded(reader), []), text_column)
+    columns = next(_guarded(reader), [])
+    _check_columns(columns, text_column, "Set --text-column to one of these, and --encoding if they look wrong.")
     place = columns.index(text_column)
 
     def rows() -> Iterator[Row]:
@@ -309,7 +312,7 @@ class Writer:
 
     Args:
         target: where to.
-        kind: one of `FORMATS`; `txt` is a line with label, probability and text.
+        kind: one of `WRITTEN`; `txt` is a line with label, probability and text.
         columns: of the input.
         class_names: C names.
 
@@ -345,7 +348,7 @@ class Writer:
         if self.kind == "jsonl":
             self._expect_free(row.fields)
             added = {LABEL: label or None, "probabilities": by_class, REASON: row.reason or None}
-            fields = {**row.fields, **added}
+            fields = without_nan({**row.fields, **added})
             line = json.dumps(fields, ensure_ascii=False, default=str)  # a Parquet file has dates, too
             if not line.isprintable() and why_not(line):  # lone surrogates can only be written escaped
                 line = json.dumps(fields, default=str)

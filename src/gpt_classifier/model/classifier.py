@@ -30,7 +30,7 @@ class GPTClassifier(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.causal = causal
-        self.lora: dict[str, Any] | None = None  # what `gpt_classifier.model.lora.LoRA` it has
+        self.lora: dict[str, Any] | None = None  # options of its `gpt_classifier.model.lora.LoRA`
         self.head = nn.Linear(backbone.config.n_embd, num_classes)
 
     @property

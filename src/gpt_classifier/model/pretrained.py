@@ -74,7 +74,7 @@ def load_classifier(
     pooling: Pooling,
     num_classes: int,
     causal: bool = True,
-    fresh_head: bool = True,
+    require_head: bool = False,
 ) -> GPTClassifier:
     """A classifier on a pretrained (or random) backbone.
 
@@ -87,14 +87,15 @@ def load_classifier(
         pooling: one of `gpt_classifier.model.pooling.POOLINGS`.
         num_classes: C.
         causal: as `GPTClassifier`.
-        fresh_head: `False` refuses a file without a head.
+        require_head: refuse a file without a head.
 
     Raises:
-        UserError: as `load_backbone`; or the file's head is for another number of classes, or missing.
+        UserError: as `load_backbone`; or the file's head is for another number of classes, or it has none where one is
+            required.
     """
     backbone, head = load_backbone(config, path)
-    if not head and not fresh_head:
-        raise UserError(f"{path} has no head for classes: it is a language model, not fine-tuned yet.")
+    if require_head and not head:
+        raise UserError(f"model.weights: {path} has no head for classes: it is a language model, not fine-tuned yet.")
     model = GPTClassifier(backbone, pooling, num_classes, causal)
     if head:
         found = head["weight"].shape[0]

@@ -26,7 +26,7 @@ from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.device import peak_memory_gb, reuse_freed_memory
 from gpt_classifier.errors import UserError, expect_number
-from gpt_classifier.training import report
+from gpt_classifier.json_files import write_json
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.curves import curves
@@ -101,7 +101,7 @@ def replay(cfg: DictConfig, eval_freq: int, eval_iter: int) -> float:
     seconds = {"training": time.perf_counter() - training_began}
     last = chapter.finish(trainer, run_dir)
     seconds["run"] = time.perf_counter() - began
-    report.write_json(
+    write_json(
         run_dir / "metrics.json",
         {
             "settings": describe_settings(cfg),

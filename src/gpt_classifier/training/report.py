@@ -1,8 +1,5 @@
 """What a run leaves for people to read."""
 
-import json
-import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,22 +18,6 @@ Stages = dict[str, dict[str, Any]]
 """`start`, `last` and `best`, each with its `epoch` and the metrics of `train`, `val` and `test`."""
 
 LONGEST_TABLE = 50  # rows of misclassified messages in TensorBoard
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Appears whole or not at all; what is not a number, as in a run that diverged, is `null`."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
-
-
-def without_nan(content: Any) -> Any:
-    """Plain values with `None` for what is not a finite number, which JSON has no word for."""
-    if isinstance(content, dict):
-        return {key: without_nan(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_figures(

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.device import peak_memory_gb, reuse_freed_memory
+from gpt_classifier.json_files import write_json
 from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.callbacks import BestCheckpoint
@@ -164,7 +165,7 @@ def write_results(
 ) -> None:
     """metrics.json, the pictures, what the loggers show at the end, and the summary."""
     settings = describe_settings(cfg) | {"trainer.precision": str(trainer.precision)}
-    report.write_json(
+    write_json(
         run_dir / "metrics.json",
         {
             "settings": settings,
