@@ -30,11 +30,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text-column", default="text", help="column or JSON key with the texts (default: text)")
     parser.add_argument("--encoding", default="utf-8", help="of input and output (default: utf-8)")
     parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help=".csv, .tsv, .jsonl or .txt (default: standard output)",
-    )
+    parser.add_argument("--output", type=Path, help=".csv, .tsv, .jsonl or .txt (default: standard output)")
     parser.add_argument("--json", action="store_true", help="print a JSON object with all probabilities for each text")
     parser.add_argument("--strict", action="store_true", help="fail if any row could not be classified")
     options = parser.parse_args(arguments)

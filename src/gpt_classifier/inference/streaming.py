@@ -186,9 +186,8 @@ def read_parquet(path: Path, text_column: str) -> tuple[list[str], Iterator[Row]
                     raise UserError(f"--input: {path} can't be read on: {first_line(error)}") from error
                 for fields in batch:
                     text = fields[text_column]
-                    reason = "" if isinstance(text, str) else f"{text_column} is not text"
-                    reason = "the text is empty" if text is None else reason
-                    yield Row(fields, "" if reason else text, reason, sum(len(str(value)) for value in fields.values()))
+                    reason = "" if text is None or isinstance(text, str) else f"{text_column} is not text"
+                    yield Row(fields, "" if reason else text or "", reason, sum(map(len, map(str, fields.values()))))
 
     return columns, rows()
 
