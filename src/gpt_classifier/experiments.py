@@ -323,5 +323,5 @@ def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
     axes.set_xlabel("accuracy, % (last weights; mean and standard deviation over seeds)")
     axes.set_title(title, fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
     figure.savefig(path, dpi=150)
