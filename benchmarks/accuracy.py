@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from gpt_classifier.inference.baselines import fit_baselines
+from gpt_classifier.evaluation.baselines import fit_baselines
 
 ROOT = Path(__file__).resolve().parents[1]
 NANO = ROOT / "src" / "gpt_classifier" / "assets" / "gpt2-nano"

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gpt_classifier.data.batching import pad
-from gpt_classifier.model.gpt import GPT, GPTConfig
-from gpt_classifier.model.pretrained import load_backbone
+from gpt_classifier.models.gpt import GPT, GPTConfig
+from gpt_classifier.models.weights import load_backbone
 
 
 class ChapterModel(nn.Module):

@@ -54,7 +54,7 @@ def random_weights(folder: Path, size: str = "gpt2") -> Path:
 def many_messages(sms_file: str, n: int) -> list[np.ndarray]:
     """`n` token rows: the real messages over and over, with their real lengths."""
     frame = SmsSpam(sms_file, "unused", [], SHA256).load().frame
-    from gpt_classifier.data.tokenizer import encode, load_encoding
+    from gpt_classifier.data.tokenizers import encode, load_encoding
 
     rows, _ = encode(frame["text"].tolist(), load_encoding("gpt2"), 1024, "head")
     return [rows[i % len(rows)] for i in range(n)]

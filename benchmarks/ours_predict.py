@@ -11,9 +11,9 @@ from messages import many_messages
 
 from gpt_classifier.device import best_device
 from gpt_classifier.inference.text_classifier import TextClassifier
-from gpt_classifier.model.gpt import GPTConfig
-from gpt_classifier.model.pooling import LastToken
-from gpt_classifier.model.pretrained import load_classifier
+from gpt_classifier.models.gpt import GPTConfig
+from gpt_classifier.models.pooling import LastToken
+from gpt_classifier.models.weights import load_classifier
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

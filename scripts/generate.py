@@ -1,65 +1,6 @@
-"""Continue a text with a language model, and tell how surprised it is by the text (perplexity).
+"""python scripts/generate.py …: the same as gpt-classifier generate …"""
 
-python scripts/generate.py --model gpt2-small --prompt 'Every effort moves you'
-"""
-
-import argparse
-from pathlib import Path
-
-from gpt_classifier.config import compose, readable_exit
-from gpt_classifier.errors import UserError, expect_number
-
-CONF = Path(__file__).resolve().parents[1] / "conf"
-
-
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="gpt2-small", help="a file of conf/model (default: gpt2-small)")
-    parser.add_argument("--prompt", required=True, help="the text to continue")
-    parser.add_argument("--max-new-tokens", type=int, default=25, help="default: 25")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
-    parser.add_argument("--top-k", type=int, help="sample among the k likeliest tokens only")
-    parser.add_argument("--seed", type=int, default=123, help="of sampling, and of random weights (default: 123)")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as model.weights=PATH")
-    return parser.parse_intermixed_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    with readable_exit():
-        options = parse(arguments)
-        if not options.prompt:
-            raise UserError("--prompt: expected at least one character to continue, but it is empty.")
-        expect_number("--temperature", options.temperature, 0, 1e3)
-        expect_number("--max-new-tokens", options.max_new_tokens, 1, whole=True)
-        expect_number("--seed", options.seed, 0, 2**32 - 1, whole=True)
-        if options.top_k is not None:
-            expect_number("--top-k", options.top_k, 1, whole=True)
-            if options.temperature == 0:
-                raise UserError("--top-k: only sampling can use it. Set --temperature above 0 too.")
-        cfg = compose(CONF, [f"model={options.model}", *options.overrides])
-        import torch
-
-        from gpt_classifier.data.tokenizer import token_ids
-        from gpt_classifier.inference.language_model import LanguageModel
-        from gpt_classifier.model.generate import generate, perplexity
-
-        language_model = LanguageModel.from_config(cfg.model, options.seed)
-        ids = token_ids([options.prompt], language_model.encoding)[0]
-        context = language_model.model.config.n_positions
-        continuation = generate(
-            language_model.model,
-            [ids],
-            options.max_new_tokens,
-            options.temperature,
-            options.top_k,
-            stop_id=language_model.encoding.eot_token,
-            generator=torch.Generator().manual_seed(options.seed),
-        )[0]
-        print(options.prompt + language_model.decode(continuation))
-        read = ids[-context:]
-        cut = "" if len(read) == len(ids) else f", the last of {len(ids)}"
-        print(f"\nperplexity of the prompt: {perplexity(language_model.model, read):.2f} ({len(read)} tokens{cut})")
-
+from gpt_classifier.commands.generate import main
 
 if __name__ == "__main__":
     main()

@@ -1,63 +1,6 @@
-"""Look inside a classifier at one message: where it attends, and after which token its answer tips.
+"""python scripts/look_inside.py …: the same as gpt-classifier look-inside …"""
 
-python scripts/look_inside.py --checkpoint latest --text 'You have been selected to receive $1000'
-"""
-
-import argparse
-from pathlib import Path
-
-from gpt_classifier.config import readable_exit
-from gpt_classifier.errors import UserError, expect_number
-
-
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="latest", help="a run's best.ckpt, or latest (default)")
-    parser.add_argument("--weights", type=Path, help="the pretrained weights it builds on, if they were moved")
-    parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
-    parser.add_argument("--text", required=True, help="the message")
-    parser.add_argument("--layer", type=int, help="attention of one layer, from 1 (default: all)")
-    parser.add_argument("--head", type=int, help="of one head, from 1 (default: all)")
-    parser.add_argument("--max-tokens", type=int, default=128, help="of the attention maps (default: 128)")
-    parser.add_argument("--out", type=Path, default=Path("outputs/inside"), help="folder (default: outputs/inside)")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    with readable_exit():
-        options = parse(arguments)
-        expect_number("--max-tokens", options.max_tokens, 1, whole=True)
-        from gpt_classifier.inference import inside, pictures
-        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint
-
-        path = find_checkpoint(options.checkpoint, Path(options.outputs))
-        classifier = TextClassifier.from_checkpoint(path, weights=options.weights)
-        tokens, weights = inside.attention(classifier, options.text, options.max_tokens)
-        layers = chosen("--layer", options.layer, weights.shape[0])
-        heads = chosen("--head", options.head, weights.shape[1])
-        options.out.mkdir(parents=True, exist_ok=True)
-        maps = [(layer, head) for layer in layers for head in heads]
-        figure = pictures.attention_maps(tokens, weights, maps, len(heads), 1.3 if len(maps) > 12 else 2.6)
-        figure.savefig(options.out / "attention.png", dpi=150)
-        names = classifier.classes_.tolist()
-        try:
-            traced = inside.trace(classifier, options.text)
-        except UserError as error:
-            print(error)
-        else:
-            pictures.tipping(traced.tokens, traced.probabilities, names).savefig(options.out / "tokens.png", dpi=150)
-            for token, probabilities in zip(traced.tokens, traced.probabilities, strict=True):
-                best = int(probabilities.argmax())
-                print(f"{names[best]:<12} {probabilities[best]:.4f}  {token!r}")
-        print(f"the pictures are in {options.out}")
-
-
-def chosen(option: str, number: int | None, most: int) -> list[int]:
-    if number is None:
-        return list(range(most))
-    expect_number(option, number, 1, most, whole=True)
-    return [number - 1]
-
+from gpt_classifier.commands.look_inside import main
 
 if __name__ == "__main__":
     main()

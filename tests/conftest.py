@@ -11,11 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gpt_classifier.model.gpt import GPT
-from gpt_classifier.model.pretrained import TRANSPOSED
+from gpt_classifier.models.gpt import GPT
+from gpt_classifier.models.weights import TRANSPOSED
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # train.py and scripts/
 
 # Progress is for people; the tests' processes share two cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -128,7 +127,7 @@ SMALL = [
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
     """Runs the real `train.py` with overrides, in this process, quickly: `train("seed=1") -> Run`."""
-    from train import main
+    from gpt_classifier.commands.train import main
 
     def run(*overrides: str, folder: str = "run", base: list[str] = SMALL) -> Run:
         monkeypatch.setattr(sys, "argv", ["train.py", *base, f"hydra.run.dir={tmp_path / folder}", *overrides])

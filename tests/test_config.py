@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import FSDPStrategy
 
 from gpt_classifier.config import compose
-from gpt_classifier.model.gpt import GPT, Block
+from gpt_classifier.models.gpt import GPT, Block
 from gpt_classifier.training.build import resolve_precision
 
 CONF = ROOT / "conf"
@@ -23,7 +23,7 @@ FILES = sorted(
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_every_file_composes_and_names_what_exists(file: Path) -> None:
     group, name = file.parts[0], file.stem
-    cfg = compose(CONF, [f"{group}={name}", *(["data.path=x.csv"] if name == "csv" and group == "data" else [])])
+    cfg = compose([f"{group}={name}", *(["data.path=x.csv"] if name == "csv" and group == "data" else [])])
     for part in (cfg.pooling, cfg.freeze, cfg.optimizer, cfg.get("scheduler"), cfg.data.source):
         if part:
             instantiate(part)
@@ -31,7 +31,7 @@ def test_every_file_composes_and_names_what_exists(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_pretraining_composes(name: str) -> None:
-    cfg = compose(CONF, [f"pretraining@optimizer={name}"], "pretrain")
+    cfg = compose([f"pretraining@optimizer={name}"], "pretrain")
     model = GPT(instantiate(cfg.model.backbone, n_layer=1)).initialise()
     optimizer = instantiate(cfg.optimizer)(model)
     assert instantiate(cfg.scheduler)(optimizer, total_steps=10).get_last_lr()[0] > 0
@@ -39,14 +39,14 @@ def test_pretraining_composes(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "millions"), [("small", 124), ("medium", 355), ("large", 774), ("xl", 1558)])
 def test_models_have_the_published_number_of_parameters(name: str, millions: int) -> None:
-    config = instantiate(compose(CONF, [f"model=gpt2-{name}"]).model.backbone)
+    config = instantiate(compose([f"model=gpt2-{name}"]).model.backbone)
     with torch.device("meta"):
         model = GPT(config)
     assert round(sum(p.numel() for p in model.parameters()) / 1e6) == millions
 
 
 def test_fsdp_shards_block_by_block() -> None:
-    cfg = compose(CONF, ["trainer=fsdp"])
+    cfg = compose(["trainer=fsdp"])
     strategy = instantiate(cfg.trainer.strategy)
     assert isinstance(strategy, FSDPStrategy)
     assert Block.__qualname__ in repr(strategy.kwargs["auto_wrap_policy"])

@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT
 from filelock import FileLock
 
 from gpt_classifier.config import compose
 from gpt_classifier.errors import UserError
 from gpt_classifier.experiments import NOT_APPLICABLE, Runner, as_frame, chart, find_questions, table
 
-CONF = ROOT / "conf"
 TINY = [
     "data=sample_sms",
     "data.train_size=64",
@@ -26,7 +24,7 @@ TINY = [
 
 
 def test_rows_are_the_published_ones() -> None:
-    questions = {question.number: question for question in find_questions(CONF, "all", None, [])}
+    questions = {question.number: question for question in find_questions("all", None, [])}
     assert list(questions) == [str(number) for number in range(1, 20)]
     published = [95.0, 75.0, 72.0, 98.33, 96.67, 84.67, 96.67, 98.33, 98.67, 93.67]
     published += [96.67, 98.33, 78.33, 98.0, 98.33, 98.33, 95.33, 95.0, 96.33]
@@ -52,32 +50,32 @@ def test_rows_are_the_published_ones() -> None:
 def test_a_row_overrides_what_it_asks_about(name: str, expected: dict) -> None:
     from omegaconf import OmegaConf
 
-    cfg = compose(CONF, [f"experiment=book/{name}"])
+    cfg = compose([f"experiment=book/{name}"])
     assert {key: OmegaConf.select(cfg, key) for key in expected} == expected
 
 
 def test_rows_that_name_a_backbone_do_not_apply_to_another() -> None:
-    questions = find_questions(CONF, "all", "gpt2-nano", [])
+    questions = find_questions("all", "gpt2-nano", [])
     assert [q.number for q in questions if not q.applies] == ["6", "7", "8", "9", "12"]
-    assert all(q.applies for q in find_questions(CONF, "8,9,12", "gpt2-xl", []))
+    assert all(q.applies for q in find_questions("8,9,12", "gpt2-xl", []))
     assert NOT_APPLICABLE in table(questions, [])
 
 
 @pytest.mark.parametrize("rows", ["20", "1,,first", "book/none", ",", ""])
 def test_unknown_rows_are_refused(rows: str) -> None:
     with pytest.raises(UserError, match="--rows: expected all, numbers from 1 to 19"):
-        find_questions(CONF, rows, None, [])
+        find_questions(rows, None, [])
 
 
 @pytest.mark.parametrize("override", ["model=gpt2-nano", "seed=3", "experiment=quickstart"])
 def test_overrides_that_would_belie_the_table_are_refused(override: str) -> None:
     with pytest.raises(UserError, match="set it by --model, --seeds, --rows or --out"):
-        find_questions(CONF, "1", None, [override])
+        find_questions("1", None, [override])
 
 
 def test_other_weights_or_messages_in_a_file_are_another_question(tmp_path: Path) -> None:
     def identity() -> str:
-        return find_questions(CONF, "1", None, [f"data.path={tmp_path / 'sms'}"])[0].identity
+        return find_questions("1", None, [f"data.path={tmp_path / 'sms'}"])[0].identity
 
     (tmp_path / "sms").write_text("a")
     first = identity()
@@ -88,8 +86,8 @@ def test_other_weights_or_messages_in_a_file_are_another_question(tmp_path: Path
 
 def test_trainings_are_done_once_and_make_a_table(tmp_path: Path) -> None:
     said: list[str] = []
-    runner = Runner([sys.executable, str(ROOT / "train.py")], tmp_path / "run s", said.append)
-    questions = find_questions(CONF, "1,18,6", "gpt2-nano", TINY)
+    runner = Runner([sys.executable, "-m", "gpt_classifier", "train"], tmp_path / "run s", said.append)
+    questions = find_questions("1,18,6", "gpt2-nano", TINY)
     answers, failures = runner.answer(questions, [1, 2])
     assert not failures
     assert [answer.question.number for answer in answers] == ["1", "18"]
@@ -131,7 +129,7 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> N
         "(folder / 'metrics.json').write_text(json.dumps(run))\n"
     )
     runner = Runner([sys.executable, str(failing)], tmp_path / "runs", lambda line: None)
-    answers, failures = runner.answer(find_questions(CONF, "1", "gpt2-nano", []), [1, 2])
+    answers, failures = runner.answer(find_questions("1", "gpt2-nano", []), [1, 2])
     assert len(failures) == 1
     assert "row 1, seed 1" in failures[0]
     assert "no such file: messages.csv" in failures[0]
@@ -141,7 +139,7 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> N
 
 def test_one_command_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     runner = Runner([sys.executable, "-c", "exit(1)"], tmp_path, lambda line: None)
-    questions = find_questions(CONF, "1", "gpt2-nano", [])
+    questions = find_questions("1", "gpt2-nano", [])
     with FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="another command is at work"):
         runner.answer(questions, [1])
     _, failures = runner.answer(questions, [1])

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpt_classifier.inference.text_classifier import TextClassifier
 
-__all__ = ["TextClassifier"]
+__all__ = ["TextClassifier", "__version__"]
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "TextClassifier":  # imported when it is asked for: torch takes seconds
+    if name == "TextClassifier":  # imported on demand: torch takes seconds
         from gpt_classifier.inference.text_classifier import TextClassifier
 
         return TextClassifier

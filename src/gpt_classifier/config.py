@@ -4,10 +4,10 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,11 +21,17 @@ from gpt_classifier.errors import UserError, first_line
 log = logging.getLogger(__name__)
 
 
-def compose(conf: Path, overrides: Sequence[str], name: str = "config", hydra_too: bool = False) -> DictConfig:
+def conf_folder() -> Path:
+    """The folder `conf/`: beside the modules of an installed package, at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def compose(overrides: Sequence[str], name: str = "config", hydra_too: bool = False) -> DictConfig:
     """The configuration of a file such as `config.yaml` with Hydra overrides such as `model=gpt2-medium`.
 
     Args:
-        conf: the project's `conf/`, absolute.
         overrides: as on the command line of `train.py`.
         name: of the file, without `.yaml`.
         hydra_too: keep the node `hydra`, which tells what was chosen of each group.
@@ -34,7 +40,7 @@ def compose(conf: Path, overrides: Sequence[str], name: str = "config", hydra_to
         UserError: an override that does not fit.
     """
     try:
-        with hydra.initialize_config_dir(str(conf), version_base="1.3"):
+        with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return hydra.compose(name, overrides=list(overrides), return_hydra_config=hydra_too)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(str(error)) from error
@@ -79,6 +85,29 @@ def readable_errors() -> Iterator[None]:
         if cause is None or "HYDRA_FULL_ERROR" in os.environ:
             raise
         raise CompactHydraException(f"\n{cause}") from None
+
+
+def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[str] | None) -> None:
+    """Run a task as a Hydra application: overrides, `-m`, `--help`, `--config-dir` and all.
+
+    Args:
+        task: takes the composed configuration.
+        name: of the primary file in `conf/`, without `.yaml`.
+        arguments: of the command; `None` takes those of the process.
+    """
+    own = sys.argv
+
+    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)
+    def application(cfg: DictConfig) -> Any:
+        sys.argv = own  # Lightning starts further processes with the command line of this one
+        with readable_errors():
+            return task(cfg)
+
+    try:
+        sys.argv = own[:1] + (own[1:] if arguments is None else list(arguments))
+        application()
+    finally:
+        sys.argv = own
 
 
 @contextmanager

@@ -1,29 +1,87 @@
-"""The one error that a person, not a programmer, is meant to read."""
+"""Errors that a person, not a programmer, is meant to read."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """Something outside the code is wrong: an input, an option, the network.
 
-    Its message is one paragraph: what was expected, what was found, where, and the override that helps.
-    Commands print it without a traceback and exit with a status that is not 0.
+    Its message is one paragraph: what was expected, what was found, where, and what fixes it.
+    Commands print it without a traceback and exit with a status other than 0.
     """
 
 
+class OptionError(UserError):
+    """A value that an option can't have.
+
+    Library code names its own parameter. Whoever knows how a person sets it puts the group in front (`option_group`):
+    the data package says `batch_size`, a command `data.batch_size`.
+
+    Args:
+        field: the parameter; dots separate groups.
+        expected: what it takes.
+        found: what it got.
+        hint: what fixes it; `{field}` in it becomes the field's name.
+    """
+
+    def __init__(self, field: str, expected: str, found: object, hint: str = "") -> None:
+        super().__init__(field, expected, found, hint)
+        self.field = field
+        self.expected = expected
+        self.found = found
+        self.hint = hint
+
+    def __str__(self) -> str:
+        # replace, not format: values may contain braces
+        hint = self.hint.replace("{field}", self.field)
+        return f"{self.field}: expected {self.expected}, but it is {self.found}. {hint}".rstrip()
+
+
+@contextmanager
+def option_group(group: str) -> Iterator[None]:
+    """Inside, the fields of `OptionError`s get a group's name in front, such as `data.`."""
+    try:
+        yield
+    except OptionError as error:
+        error.field = f"{group}.{error.field}"
+        raise
+
+
 def expect_number(option: str, value: object, low: float, high: float = math.inf, whole: bool = False) -> None:
-    """Refuse a value of an option that is not a number in a range, ends included.
+    """Refuse a value that is not a number in a range, ends included.
 
     Raises:
-        UserError: it is not.
+        OptionError: it is not.
     """
     right_type = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
     if not right_type or not low <= value <= high:  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
         size = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise UserError(f"{option}: expected {kind} {size}, but it is {value}.")
+        raise OptionError(option, f"{kind} {size}", value)
+
+
+def expect_one_of(option: str, value: object, choices: tuple[str, ...], hint: str = "") -> None:
+    """Refuse a value that is none of some words.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    if value not in choices:
+        raise OptionError(option, f"{', '.join(choices[:-1])} or {choices[-1]}", value, hint)
+
+
+def expect_bool(option: str, value: object) -> None:
+    """Refuse a value that is not true or false.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise OptionError(option, "true or false", value)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short enough to be part of a paragraph."""
+    """An error's message, short enough to be part of a paragraph."""
     return (str(error).splitlines() or [type(error).__name__])[0]

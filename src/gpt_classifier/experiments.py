@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gpt_classifier.assets import ASSETS
-from gpt_classifier.config import compose
+from gpt_classifier.config import compose, conf_folder
 from gpt_classifier.errors import UserError, expect_number
 
 
@@ -43,11 +43,10 @@ class Question:
     applies: bool
 
 
-def find_questions(conf: Path, rows: str, model: str | None, overrides: Sequence[str]) -> list[Question]:
+def find_questions(rows: str, model: str | None, overrides: Sequence[str]) -> list[Question]:
     """The questions that a command names.
 
     Args:
-        conf: the project's `conf/`, absolute.
         rows: numbers of `conf/experiment/book`, `all` of them, or names of any experiment, with commas between.
         model: backbone for all of them; `None` leaves each row its own.
         overrides: further Hydra overrides for all of them.
@@ -55,6 +54,7 @@ def find_questions(conf: Path, rows: str, model: str | None, overrides: Sequence
     Raises:
         UserError: a row that does not exist, or an override that does not fit.
     """
+    conf = conf_folder()
     numbered = {
         str(int(path.name[:2])): f"book/{path.stem}" for path in sorted(conf.glob("experiment/book/[0-9][0-9]_*.yaml"))
     }
@@ -68,16 +68,14 @@ def find_questions(conf: Path, rows: str, model: str | None, overrides: Sequence
                 f"--rows: expected all, numbers from 1 to {len(numbered)}, or files of conf/experiment without .yaml, "
                 f"but there is no {name!r}. Write them as in --rows 1,2,book/exercise_6_1."
             )
-    default = _backbone(conf, [])
-    return [_question(conf, numbered.get(name, name), name, model, default, overrides) for name in dict.fromkeys(names)]
+    default = _backbone([])
+    return [_question(numbered.get(name, name), name, model, default, overrides) for name in dict.fromkeys(names)]
 
 
-def _question(
-    conf: Path, experiment: str, number: str, model: str | None, default: str, overrides: Sequence[str]
-) -> Question:
+def _question(experiment: str, number: str, model: str | None, default: str, overrides: Sequence[str]) -> Question:
     command = [f"experiment={experiment}", *([f"model={model}"] if model else []), *overrides]
-    applies = model is None or _backbone(conf, [f"experiment={experiment}"]) in (model, default)
-    cfg = compose(conf, command)
+    applies = model is None or _backbone([f"experiment={experiment}"]) in (model, default)
+    cfg = compose(command)
     asked: Any = OmegaConf.to_container(cfg.question) if OmegaConf.is_config(cfg.get("question")) else {}
     published = asked.get("published")
     if published is not None:
@@ -103,8 +101,8 @@ def _files(cfg: DictConfig) -> str:
     return str(stats)
 
 
-def _backbone(conf: Path, overrides: Sequence[str]) -> str:
-    return compose(conf, overrides, hydra_too=True).hydra.runtime.choices.model
+def _backbone(overrides: Sequence[str]) -> str:
+    return compose(overrides, hydra_too=True).hydra.runtime.choices.model
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def test_chapters_batches(gpt2_vocabulary: None, sms_file: object) -> None:
 
 @pytest.mark.parametrize(("truncate", "kept"), [("head", "1\n2"), ("tail", "2\n3")])
 def test_truncation_names_the_end_that_is_kept(truncate: str, kept: list[int]) -> None:
-    from gpt_classifier.data.tokenizer import encode, load_encoding
+    from gpt_classifier.data.tokenizers import encode, load_encoding
 
     encoding = load_encoding("gpt2-nano")
     rows, cut = encode(["1\n2\n3", "1"], encoding, 3, truncate)  # type: ignore

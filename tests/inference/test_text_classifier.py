@@ -14,7 +14,7 @@ from conftest import Run, save_as_released
 from gpt_classifier import TextClassifier
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.text_classifier import find_checkpoint
-from gpt_classifier.model.gpt import GPT, GPTConfig
+from gpt_classifier.models.gpt import GPT, GPTConfig
 
 TEXTS = ["ok", "You have WON a prize, call 555-0100 now!", "see you at the station at five then", "<|endoftext|>"]
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from gpt_classifier.data.batching import pad
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.text_classifier import TextClassifier
-from gpt_classifier.model.classifier import GPTClassifier
-from gpt_classifier.model.freezing import train_everything, train_head_only, train_last_blocks
-from gpt_classifier.model.gpt import GPT, GPTConfig
-from gpt_classifier.model.pooling import POOLINGS
+from gpt_classifier.models.classifier import GPTClassifier
+from gpt_classifier.models.freezing import train_everything, train_head_only, train_last_blocks
+from gpt_classifier.models.gpt import GPT, GPTConfig
+from gpt_classifier.models.pooling import POOLINGS
 from gpt_classifier.training.frozen_prefix import CacheOptions, FrozenPrefix, PrefixKey, list_cache
 
 FREEZE: dict[str, Callable[[GPTClassifier], None]] = {

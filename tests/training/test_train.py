@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gpt_classifier.config import compose
 from gpt_classifier.inference.text_classifier import TextClassifier
-from gpt_classifier.model.gpt import GPT, GPTConfig
+from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.training.callbacks import BestCheckpoint
 
 
@@ -452,7 +452,7 @@ def test_final_metrics_and_hyperparameters_reach_the_csv_logger(train: Callable[
 
 def test_experiment_file_can_set_any_key(train: Callable[..., Run]) -> None:
     assert train("debug=overfit", "trainer.max_epochs=1").metrics["settings"]["data.train_size"] == 64  # given above
-    assert compose(ROOT / "conf", ["debug=overfit"]).data.train_size == 16
+    assert compose(["debug=overfit"]).data.train_size == 16
 
 
 def test_clipped_gradients_and_warm_up_hold_the_weights_back(train: Callable[..., Run]) -> None:

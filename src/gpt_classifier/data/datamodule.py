@@ -12,7 +12,7 @@ from gpt_classifier.data import prepare
 from gpt_classifier.data.batching import EvaluationBatches, PadTo, TokenDataset, TrainBatches
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.data.sources import Source
-from gpt_classifier.data.tokenizer import Truncate, encode, load_encoding
+from gpt_classifier.data.tokenizers import Truncate, encode, load_encoding
 from gpt_classifier.errors import UserError, expect_number
 
 log = logging.getLogger(__name__)

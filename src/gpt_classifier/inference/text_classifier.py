@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from gpt_classifier.data.batching import EvaluationBatches, pad
-from gpt_classifier.data.tokenizer import encode, encoding_of, load_encoding, ranks_from_text
+from gpt_classifier.data.tokenizers import encode, encoding_of, load_encoding, ranks_from_text
 from gpt_classifier.device import best_device, has_native_bf16, keep_few_kernels
 from gpt_classifier.errors import UserError, first_line
-from gpt_classifier.model.classifier import FORMAT, GPTClassifier
-from gpt_classifier.model.freezing import hold_frozen
-from gpt_classifier.model.gpt import GPT, GPTConfig
-from gpt_classifier.model.lora import LoRA, add_adapters, merge
-from gpt_classifier.model.pooling import POOLINGS
-from gpt_classifier.model.pretrained import Base, content_hash, load_backbone, locate_weights
+from gpt_classifier.models.classifier import FORMAT, GPTClassifier
+from gpt_classifier.models.freezing import hold_frozen
+from gpt_classifier.models.gpt import GPT, GPTConfig
+from gpt_classifier.models.lora import LoRA, add_adapters, merge
+from gpt_classifier.models.pooling import POOLINGS
+from gpt_classifier.models.weights import Base, content_hash, load_backbone, locate_weights
 
 
 class TextClassifier:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from gpt_classifier.data.tokenizer import token_ids
+from gpt_classifier.data.tokenizers import token_ids
 from gpt_classifier.errors import UserError, first_line
 
 SEPARATOR = "<|endoftext|>"

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from gpt_classifier.model.gpt import GPT
-from gpt_classifier.model.pretrained import TRANSPOSED
+from gpt_classifier.models.gpt import GPT
+from gpt_classifier.models.weights import TRANSPOSED
 from gpt_classifier.pretraining.vocabulary import save_vocabulary
 
 

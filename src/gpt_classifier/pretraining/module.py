@@ -15,8 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from gpt_classifier.model.generate import generate
-from gpt_classifier.model.gpt import GPT
+from gpt_classifier.models.generate import generate
+from gpt_classifier.models.gpt import GPT
 from gpt_classifier.pretraining.corpus import Windows
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import torch
 from torch.optim import AdamW, Optimizer
 
 from gpt_classifier.errors import UserError
-from gpt_classifier.model.gpt import GPT
+from gpt_classifier.models.gpt import GPT
 
 
 def adamw(model: GPT, lr: float, weight_decay: float, betas: tuple[float, float]) -> Optimizer:

@@ -18,11 +18,11 @@ from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from gpt_classifier.data.tokenizer import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
+from gpt_classifier.data.tokenizers import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
 from gpt_classifier.device import reuse_freed_memory
 from gpt_classifier.errors import UserError, expect_number
-from gpt_classifier.model.freezing import hold_trained
-from gpt_classifier.model.pretrained import load_backbone, locate_weights
+from gpt_classifier.models.freezing import hold_trained
+from gpt_classifier.models.weights import load_backbone, locate_weights
 from gpt_classifier.pretraining.corpus import Documents, TrainWindows, Windows, read_documents, tokenize, windows
 from gpt_classifier.pretraining.export import Pretrained, export
 from gpt_classifier.pretraining.module import PretrainingModule, chunk_loss

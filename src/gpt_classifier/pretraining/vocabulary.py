@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from gpt_classifier.data.tokenizer import ranks_to_text
+from gpt_classifier.data.tokenizers import ranks_to_text
 from gpt_classifier.errors import UserError
 
 

@@ -16,12 +16,12 @@ from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
-from gpt_classifier.data.tokenizer import expect_vocabulary, load_encoding, ranks_to_text
+from gpt_classifier.data.tokenizers import expect_vocabulary, load_encoding, ranks_to_text
 from gpt_classifier.device import best_device, has_native_bf16, keep_few_kernels
 from gpt_classifier.errors import UserError, expect_number, first_line
-from gpt_classifier.model.classifier import FORMAT, GPTClassifier
-from gpt_classifier.model.freezing import hold_frozen, hold_trained
-from gpt_classifier.model.pretrained import Base, content_hash, load_classifier, locate_weights
+from gpt_classifier.models.classifier import FORMAT, GPTClassifier
+from gpt_classifier.models.freezing import hold_frozen, hold_trained
+from gpt_classifier.models.weights import Base, content_hash, load_classifier, locate_weights
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.frozen_prefix import CacheOptions, FrozenPrefix, PrefixKey
 from gpt_classifier.training.module import ClassifierModule

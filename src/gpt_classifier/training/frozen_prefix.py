@@ -27,8 +27,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gpt_classifier.data.batching import pad
-from gpt_classifier.model.classifier import GPTClassifier
-from gpt_classifier.model.freezing import hold_frozen
+from gpt_classifier.models.classifier import GPTClassifier
+from gpt_classifier.models.freezing import hold_frozen
 
 log = logging.getLogger(__name__)
 

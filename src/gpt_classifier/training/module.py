@@ -14,9 +14,9 @@ from torch.distributed.fsdp.wrap import wrap
 from gpt_classifier.data.batching import Batch
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
-from gpt_classifier.model.classifier import GPTClassifier
+from gpt_classifier.models.classifier import GPTClassifier
+from gpt_classifier.tasks import Metrics, measure, scalars
 from gpt_classifier.training.frozen_prefix import FrozenPrefix
-from gpt_classifier.training.metrics import Metrics, measure, scalars
 
 
 class ClassifierModule(LightningModule):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gpt_classifier import figures
 from gpt_classifier.data.prepare import SPLITS
+from gpt_classifier.tasks import Metrics, scalars
 from gpt_classifier.training.curves import curves
-from gpt_classifier.training.metrics import Metrics, scalars
 
 Stages = dict[str, dict[str, Any]]
 """`start`, `last` and `best`, each with its `epoch` and the metrics of `train`, `val` and `test`."""

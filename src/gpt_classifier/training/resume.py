@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.errors import UserError, first_line
-from gpt_classifier.model.classifier import FORMAT
+from gpt_classifier.models.classifier import FORMAT
 from gpt_classifier.training.module import ClassifierModule
 
 

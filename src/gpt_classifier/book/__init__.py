@@ -1,0 +1,1 @@
+"""What only the book asks: its training step by step, its padding, the baseline without fine-tuning."""

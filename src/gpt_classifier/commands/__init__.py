@@ -1,0 +1,51 @@
+"""The commands: arguments in, exit status out.
+
+`gpt-classifier NAME`, `python -m gpt_classifier NAME` and, in a checkout, `python scripts/NAME.py` run the same code.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from gpt_classifier import __version__
+
+COMMANDS = {
+    "train": "fine-tune a model on labelled texts (Hydra overrides: model=gpt2-medium freeze=last_block)",
+    "predict": "classify texts or the rows of a file",
+    "evaluate": "measure a checkpoint and write a page about it",
+    "compare": "put checkpoints and scikit-learn's classifiers side by side",
+    "look-inside": "draw attention and the probability after each token of one text",
+    "generate": "continue a prompt with a pretrained model",
+    "zero-shot": "ask a pretrained model without any fine-tuning",
+    "pretrain": "train a small GPT on text of your own",
+    "experiments": "run a table of experiments",
+    "examine": "measure how predictions depend on padding",
+    "cache": "list or clear the cached activations of frozen blocks",
+}
+"""What each command does, in the order in which help lists them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command by name.
+
+    Args:
+        arguments: the command's name and its arguments; `None` takes those of the process.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(_help())
+    elif name == "--version":
+        print(f"gpt-classifier {__version__}")
+    elif name in COMMANDS:
+        importlib.import_module(f"gpt_classifier.commands.{name.replace('-', '_')}").main(rest)
+    else:
+        raise SystemExit(f"gpt-classifier: there is no command {name!r}.\n\n{_help()}")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return (
+        "usage: gpt-classifier COMMAND [ARGUMENTS]\n\nFine-tune GPT-2 into a text classifier.\n\n"
+        f"{listed}\n\ngpt-classifier COMMAND --help explains a command; gpt-classifier --version prints the version."
+    )

@@ -1,0 +1,86 @@
+"""Compare checkpoints with each other, and with scikit-learn's classifiers, on the same test messages.
+
+gpt-classifier compare --checkpoints outputs/…/best.ckpt outputs/…/best.ckpt --baselines
+"""
+
+import argparse
+from pathlib import Path
+
+from gpt_classifier.config import readable_exit
+from gpt_classifier.errors import UserError
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "gpt-classifier compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoints", nargs="+", default=["latest"], help="best.ckpt of runs, or latest (default)")
+    parser.add_argument("--weights", type=Path, help="the pretrained weights they build on, if they were moved")
+    parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
+    parser.add_argument("--baselines", action="store_true", help='scikit-learn too: pip install -e ".[compare]"')
+    parser.add_argument("--data", nargs="+", default=[], help="other messages than the first run's, as Hydra overrides")
+    parser.add_argument("--out", type=Path, default=Path("outputs/comparison"), help="default: outputs/comparison")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    with readable_exit():
+        options = parse(arguments)
+        import numpy as np
+
+        from gpt_classifier.evaluation import baselines, comparison, messages
+        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint, run_folder
+
+        paths = list(dict.fromkeys(find_checkpoint(name, Path(options.outputs)) for name in options.checkpoints))
+        frame = messages.labelled(paths[0], options.data, whole=False)
+        parts = {split: frame[frame["split"] == split] for split in ("train", "val", "test")}
+        trained_on = set[str]().union(*map(messages.trained_on, paths))
+        if options.baselines:
+            trained_on |= set(parts["train"]["text"])
+        fresh = parts["test"][~parts["test"]["text"].isin(trained_on)]
+        left_out = len(parts["test"]) - len(fresh)
+        if fresh.empty:
+            raise UserError("Every test message is among those that a contender was trained on. Set --data to others.")
+        texts, labels = fresh["text"].tolist(), fresh["label"].tolist()
+        classifiers = {path: TextClassifier.from_checkpoint(path, weights=options.weights) for path in paths}
+        classes = classifiers[paths[0]].classes_.tolist()
+        contenders = []
+        for path, classifier in classifiers.items():
+            known = classifier.classes_.tolist()
+            if known != classes or not set(labels) <= set(known):
+                raise UserError(
+                    f"--checkpoints: {path} knows the classes {', '.join(known[:10])}, but the others or the messages "
+                    f"have {', '.join(sorted({*classes, *labels} - set(known))[:10]) or 'fewer'} too. Compare "
+                    f"classifiers of the same classes."
+                )
+            contenders.append(
+                comparison.ask(
+                    f"{run_folder(path).name}/{path.name}" if same_run(path, paths) else run_folder(path).name,
+                    texts,
+                    classes,
+                    classifier.predict,
+                    classifier.predict_proba,
+                    sum(p.numel() * p.element_size() for p in classifier.model.parameters()) / 1e6,
+                )
+            )
+            if classifier.note:
+                print(classifier.note)
+        if options.baselines:
+            train, val = ((parts[name]["text"].tolist(), parts[name]["label"].tolist()) for name in ("train", "val"))
+            for baseline in baselines.fit_baselines(train, val):
+                contenders.append(comparison.of_baseline(baseline, texts, classes))
+        truth = np.array([classes.index(label) for label in labels])
+        lines = comparison.compare(contenders, truth, len(classes))
+        sentence, table = comparison.verdict(lines), comparison.table(lines)
+        if left_out:
+            table += (
+                f"\n\nOn {len(texts)} test messages; {left_out} more were left out, as a contender was trained on them."
+            )
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "comparison.md").write_text(f"{sentence}\n\n{table}\n", encoding="utf-8")
+        print(f"{sentence}\n\n{table}\n\nThis is also in {options.out / 'comparison.md'}")
+
+
+def same_run(path: Path, paths: list[Path]) -> bool:
+    """Whether another of the checkpoints lies in the same folder."""
+    return sum(other.parent == path.parent for other in paths) > 1

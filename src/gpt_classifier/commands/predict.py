@@ -1,0 +1,97 @@
+"""Classify texts with a fine-tuned checkpoint.
+
+gpt-classifier predict --checkpoint latest --text 'Are we still on for lunch?'
+gpt-classifier predict --input messages.csv --text-column body --output classified.csv
+"""
+
+import argparse
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from gpt_classifier.config import readable_exit
+from gpt_classifier.errors import UserError
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "gpt-classifier predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", default="latest", help="a run's best.ckpt, or latest (default)")
+    parser.add_argument("--weights", type=Path, help="the pretrained weights it builds on, if they were moved")
+    parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
+    parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
+    parser.add_argument(
+        "--input",
+        help=".csv, .tsv, .jsonl, .parquet (extra: parquet), or .txt with a text a line; - reads standard input",
+    )
+    parser.add_argument(
+        "--input-format", choices=("csv", "tsv", "jsonl", "txt", "parquet"), help="unless the ending tells"
+    )
+    parser.add_argument("--text-column", default="text", help="column or JSON key with the texts (default: text)")
+    parser.add_argument("--encoding", default="utf-8", help="of input and output (default: utf-8)")
+    parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
+    parser.add_argument("--output", type=Path, help=".csv, .tsv, .jsonl or .txt (default: standard output)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object with all probabilities for each text")
+    parser.add_argument("--strict", action="store_true", help="fail if any row could not be classified")
+    options = parser.parse_args(arguments)
+    if bool(options.text) == bool(options.input):
+        parser.error("give either --text '…' or --input FILE")
+    if options.output and options.json:
+        parser.error("--json is for standard output; the ending of --output tells its format")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    with readable_exit():
+        from tqdm import tqdm
+
+        from gpt_classifier.inference import files
+        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint
+
+        source = None if options.input in (None, "-") else Path(options.input).expanduser()
+        kind = "txt" if options.text else files.format_of(source, options.input_format, "--input", files.READ)
+        target = "csv" if kind == "parquet" else kind
+        target = files.format_of(options.output, None, "--output", files.WRITTEN) if options.output else target
+        target = "jsonl" if options.json else target
+        if kind == "jsonl" and target != "jsonl":
+            raise UserError(
+                "--output: rows of JSON can only be written as .jsonl, as each may have columns of its own."
+            )
+        if kind == "parquet" and not source:
+            raise UserError("--input: a Parquet file can't be read from standard input. Give its path.")
+        if source and not source.is_file():
+            raise UserError(f"--input: there is no file {source}.")
+        if source and options.output and source.resolve() == options.output.expanduser().resolve():
+            raise UserError("--output: it is the input, which would be lost. Name another file.")
+        path = find_checkpoint(options.checkpoint, Path(options.outputs))
+        classifier = TextClassifier.from_checkpoint(path, weights=options.weights)
+        print(f"checkpoint {path}", file=sys.stderr)
+        if classifier.note:
+            print(classifier.note, file=sys.stderr)
+        output = options.output.expanduser() if options.output else None
+        began = time.perf_counter()
+        with ExitStack() as stack:
+            if options.text:
+                columns, rows = ["text"], iter([files.Row({"text": text}, text) for text in options.text])
+            elif source and kind == "parquet":
+                columns, rows = files.read_parquet(source, options.text_column)
+            else:
+                opened = stack.enter_context(files.opened(source, options.encoding))
+                columns, rows = files.read_rows(opened, kind, options.text_column, options.quoting)
+            written = stack.enter_context(files.written(output, options.encoding))
+            writer = files.Writer(written, target, columns, classifier.classes_.tolist())
+            bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
+            count = files.classify(rows, classifier.predict_proba, writer, bar.update)
+        seconds = time.perf_counter() - began
+        if output:
+            rate = f"{count.rows:,} messages in {seconds:.1f} s, {count.rows / seconds:,.0f} a second"
+            print(f"{rate}; they are in {output}", file=sys.stderr)
+        skipped = sum(count.skipped.values())
+        if skipped:
+            reasons = "; ".join(f"{number} times: {reason}" for reason, number in count.skipped.items())
+            print(f"{skipped:,} of {count.rows:,} rows could not be classified. {reasons}", file=sys.stderr)
+        if skipped and options.strict:
+            raise SystemExit(1)

@@ -1,0 +1,22 @@
+"""Fine-tune a GPT into a text classifier: gpt-classifier train model=gpt2-medium freeze=last_block"""
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from gpt_classifier.config import run_hydra
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train once, or once for each combination of a sweep (`-m`).
+
+    Args:
+        arguments: Hydra overrides and flags; `None` takes those of the process.
+    """
+    run_hydra(_train, "config", arguments)
+
+
+def _train(cfg: DictConfig) -> float:
+    from hydra.utils import instantiate  # seconds of imports that --help does not need
+
+    return instantiate(cfg.procedure)(cfg)

@@ -1,0 +1,1 @@
+"""Predictions with known labels: metrics with intervals, calibration, comparison, and a page about them."""

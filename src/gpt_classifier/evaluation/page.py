@@ -1,0 +1,226 @@
+"""An evaluation as one HTML page that needs nothing beside it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from gpt_classifier.evaluation import metrics, pictures
+from gpt_classifier.evaluation.metrics import Predictions
+from gpt_classifier.figures import confusion_matrix, precision_recall
+from gpt_classifier.inference import inside
+from gpt_classifier.inference.text_classifier import TextClassifier
+
+TEMPLATE = Path(__file__).with_name("page.html")
+MANY_CLASSES = 10  # more have no precision-recall curves
+
+
+@dataclass
+class Subject:
+    """What a report is about.
+
+    Args:
+        classifier: that was evaluated.
+        reported: its predictions for the messages of the report.
+        validation: those for messages that thresholds and temperature are chosen on; `None` if there are none.
+        title: of the page.
+        reported_on: what the messages are called, such as `test messages`.
+        notes: what must be said first.
+        origin: names and values about model, data and training.
+        duplicates: a sentence about messages in several splits, or an empty string.
+        text: the message to look inside; `None` for the most confident mistake.
+        positive: of two classes the one that is looked for, by its place.
+    """
+
+    classifier: TextClassifier
+    reported: Predictions
+    validation: Predictions | None
+    title: str
+    reported_on: str
+    notes: list[str] = field(default_factory=list)
+    origin: list[tuple[str, str]] = field(default_factory=list)
+    duplicates: str = ""
+    text: str | None = None
+    positive: int = 1
+
+
+def render(subject: Subject) -> tuple[str, dict[str, Any]]:
+    """The page, and the numbers that it shows as plain values."""
+    found, names = subject.reported, subject.reported.class_names
+    temperature = subject.classifier.temperature
+    probabilities = found.probabilities(temperature)
+    binary = len(names) == 2
+    estimated = metrics.estimates(found, temperature)
+    fitted = metrics.fit_temperature(subject.validation) if subject.validation else None
+    matrix = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(matrix, (found.labels, found.predicted), 1)
+    classes = _by_class(matrix, names)
+    choose_on = subject.validation or found
+    costs = metrics.thresholds(choose_on, found, subject.positive, temperature) if binary else []
+    errors = {"as it is": metrics.calibration_error(found, temperature)}
+    after = None
+    if fitted is not None and abs(np.log(fitted / temperature)) > 0.01:
+        errors["with the fitted temperature"] = metrics.calibration_error(found, fitted)
+        after = metrics.reliability(found, fitted)
+    before = metrics.reliability(found, temperature)
+    numbers = {
+        "messages": len(found.texts),
+        "estimates": {name: vars(estimate) for name, estimate in estimated.items()},
+        "classes": classes,
+        "confusion_matrix": matrix.tolist(),
+        "thresholds": [vars(row) for row in costs],
+        "temperature": temperature,
+        "fitted_temperature": fitted,
+        "calibration_error": errors,
+    }
+    positive = subject.positive
+    scores = probabilities[:, positive]
+    shown = [positive] if binary else range(len(names))
+    figures: dict[str, Any] = {
+        "confusion": _both(lambda dark: confusion_matrix(matrix, names, dark=dark)),
+        "reliability": _both(lambda _: pictures.reliability(before, after)),
+        "roc": binary
+        and len(set(found.labels.tolist())) == 2
+        and _both(lambda _: pictures.receiver_operating(scores, found.labels == positive, names[positive])),
+        "pr": len(names) <= MANY_CLASSES
+        and _both(lambda _: precision_recall(probabilities, found.labels, names, shown)),
+    }
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=subject.title,
+        subtitle=f"{len(found.texts):,} {subject.reported_on}, {len(names)} classes",
+        notes=subject.notes,
+        messages=len(found.texts),
+        tiles=[_tile(name, estimate) for name, estimate in estimated.items()],
+        pictures=figures,
+        positive=names[positive] if binary else "",
+        auroc=f"{estimated['AUROC'].value:.4f}",
+        classes=[_shown(row) for row in classes],
+        confusions=[] if binary else metrics.confusions(found),
+        thresholds=[_shown_threshold(row) for row in costs],
+        chosen_on="validation messages" if subject.validation else f"{subject.reported_on} themselves, which flatters",
+        reported_on=subject.reported_on,
+        coverage=[
+            (f"{wanted:.2f}", f"{part:.2%}", f"{accuracy:.2%}")
+            for wanted, part, accuracy in metrics.coverage(found, temperature)
+        ],
+        calibration=_calibration(errors, temperature, fitted, subject.validation is not None),
+        lengths=[
+            {"tokens": f"{low}–{high}", "messages": f"{count:,}", "accuracy": f"{part:.2%}"}
+            for low, high, count, part in metrics.by_length(found)
+        ],
+        mistakes=[
+            {"label": true, "predicted": predicted, "probability": f"{p:.4f}", "text": _printable(text[:1000])}
+            for true, predicted, p, text in metrics.mistakes(found, temperature)
+        ],
+        inside=_inside(subject, temperature),
+        duplicates=subject.duplicates,
+        origin=subject.origin,
+    )
+    return page, numbers
+
+
+def _both(draw: Callable[[bool], Figure], uri: Callable[[Figure], str] = pictures.svg_uri) -> dict[str, str]:
+    drawn = {}
+    for name, dark in (("light", False), ("dark", True)):
+        with matplotlib.rc_context(pictures.style(dark)):
+            drawn[name] = uri(draw(dark))
+    return drawn
+
+
+def _tile(name: str, estimate: metrics.Estimate) -> dict[str, str]:
+    shape = "{:.2%}" if name in ("accuracy", "macro F1") else "{:.4f}"
+    value, low, high = (
+        "–" if np.isnan(part) else shape.format(part) for part in (estimate.value, estimate.low, estimate.high)
+    )
+    return {"name": name, "value": value, "interval": f"{low} to {high}"}
+
+
+def _by_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for i, name in enumerate(names):
+        right, messages, predicted = (int(n) for n in (matrix[i, i], matrix[i].sum(), matrix[:, i].sum()))
+        precision = right / predicted if predicted else 0.0
+        recall = right / messages if messages else 0.0
+        f1 = 2 * right / (messages + predicted) if messages + predicted else 0.0
+        rows.append({"name": name, "messages": messages, "precision": precision, "recall": recall, "f1": f1})
+    return rows
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    parts = {key: f"{row[key]:.2%}" for key in ("precision", "recall", "f1")}
+    return {"name": row["name"], "messages": f"{row['messages']:,}", **parts}
+
+
+def _shown_threshold(row: metrics.Threshold) -> dict[str, str]:
+    return {
+        "wanted": f"{row.wanted:.0%}",
+        "threshold": "never reached" if row.threshold is None else f"{row.threshold:.6f}",
+        "precision": "–" if np.isnan(row.precision) else f"{row.precision:.2%}",
+        "recall": f"{row.recall:.2%}",
+        "flagged": f"{row.flagged:,}",
+    }
+
+
+def _calibration(errors: dict[str, float], temperature: float, fitted: float | None, validated: bool) -> str:
+    text = f"Expected calibration error: {errors['as it is']:.4f}"
+    if temperature != 1:
+        text += f", with the temperature {temperature:.2f} that is stored in the checkpoint"
+    if not validated:
+        return text + ". There are no validation messages to fit a temperature on."
+    if fitted is None:
+        return text + ". The validation messages have too few mistakes to fit a temperature on."
+    if len(errors) == 1:
+        return text + f". The temperature that fits the validation messages best is {fitted:.2f}: nothing to change."
+    error = errors["with the fitted temperature"]
+    text += f". Dividing the logits by {fitted:.2f}, fitted on the validation messages, makes it {error:.4f}"
+    return f"{text} here, and changes no label. The option to store that in the checkpoint is calibrate."
+
+
+def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
+    classifier, found = subject.classifier, subject.reported
+    wrong = metrics.mistakes(found, temperature, most=1)
+    text = subject.text or (wrong[0][3] if wrong else found.texts[0])
+    which = "The given message." if subject.text else ""
+    if not which:
+        which = f"The most confident mistake: {wrong[0][0]}, taken for {wrong[0][1]}." if wrong else "A message."
+    shown: dict[str, Any] = {"which": which, "spans": []}
+    tokens, weights = inside.attention(classifier, text, most_tokens=40)
+    maps = [(len(weights) - 1, head) for head in range(min(6, weights.shape[1]))]
+    caption = f"Attention of the last layer, heads 1 to {len(maps)}: what each token (down) looks at (across)"
+    shown["attention_caption"] = caption if len(tokens) < 40 else f"{caption}; the first 40 tokens"
+    # maps are pixels: as a drawing each cell would be an element of its own
+    shown["attention"] = _both(lambda _: pictures.attention_maps(tokens, weights, maps, 3, 2.8), pictures.png_uri)
+    if inside.has_trace(classifier):
+        traced = inside.trace(classifier, text)
+        shown["spans"] = spans(traced, found.class_names)
+        names = found.class_names
+        shown["legend"] = f"blue {names[0]}, orange {names[1]}" if len(names) == 2 else "orange, the surer the stronger"
+        shown["tipping"] = _both(lambda _: pictures.tipping(traced.tokens, traced.probabilities, names))
+    return shown
+
+
+def spans(traced: inside.Trace, class_names: Sequence[str]) -> list[dict[str, str]]:
+    """Each token with the colour of the prediction after it, the stronger the surer."""
+    shown = []
+    for token, probabilities in zip(traced.tokens, traced.probabilities, strict=True):
+        best = int(probabilities.argmax())
+        sure = (float(probabilities[best]) - 1 / len(class_names)) / (1 - 1 / len(class_names))
+        blue = len(class_names) == 2 and best == 0
+        mixed = [
+            round(255 + (full - 255) * (0.15 + 0.75 * sure)) for full in ((85, 136, 187) if blue else (224, 122, 68))
+        ]
+        title = f"{class_names[best]} {probabilities[best]:.3f}"
+        shown.append({"text": _printable(token), "color": "rgb({}, {}, {})".format(*mixed), "title": title})
+    return shown
+
+
+def _printable(text: str) -> str:
+    """Without lone surrogates, which no file can hold, and with control characters made visible."""
+    text = text.encode("utf-8", "replace").decode()
+    return "".join("�" if ord(c) < 32 and c not in "\t\n\r" else c for c in text)

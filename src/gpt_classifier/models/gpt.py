@@ -1,0 +1,193 @@
+"""The GPT-2 backbone (Radford et al., 2019, "Language Models are Unsupervised Multitask Learners").
+
+Parameter names are those of the released checkpoints (`wte`, `h.0.attn.c_attn`, …); linear weights are
+stored as `nn.Linear` does, that is, transposed against the released `Conv1D` ones.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Sizes of a GPT-2, under the names of the released `config.json`.
+
+    Args:
+        vocab_size: number of token ids, V.
+        n_positions: longest sequence in tokens.
+        n_embd: width of the residual stream, D; a multiple of `n_head`.
+        n_layer: number of blocks.
+        n_head: attention heads of each block.
+        dropout: probability of dropping, after the embeddings, in attention and before each residual sum.
+
+    Raises:
+        ValueError: `n_embd` is not a multiple of `n_head`.
+    """
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, causal unless told what is visible."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, positions: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        if positions is not None and type(self.c_attn) is nn.Linear:  # an adapter is not in the weight
+            return self._at(x, positions, visible)
+        q, k, v = (self._heads(part) for part in self.c_attn(x).chunk(3, dim=2))
+        mask = None if visible is None else visible[:, None, None]  # (B, 1, 1, T)
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=self._drop, is_causal=mask is None)
+        y = y.transpose(1, 2).flatten(2)  # (B, T, D)
+        return self.c_proj(y if positions is None else take(y, positions))
+
+    def _at(self, x: Tensor, positions: Tensor, visible: Tensor | None) -> Tensor:
+        """One query a row, `(B, 1, D)`, without keys and values.
+
+        As `q · (W_k x) = (W_k^T q) · x` and `sum a (W_v x) = W_v (sum a x)`, each head's share of W_k and W_v is
+        applied once a row instead of once a token. The key's bias adds the same to all scores, which softmax undoes.
+        """
+        T, D = x.shape[1:]
+        w_q, w_k, w_v = self.c_attn.weight.view(3, self.n_head, D // self.n_head, D).unbind()
+        b_q, _, b_v = self.c_attn.bias.view(3, self.n_head, D // self.n_head, 1).unbind()
+        # weights on the left: their gradients come out in their own layout
+        q = w_q @ take(x, positions)[:, 0].t()  # (H, D/H, B)
+        q = q + b_q.to(q.dtype)
+        folded = (q.transpose(1, 2) @ w_k).transpose(0, 1)  # (B, H, D)
+        seen = torch.arange(T, device=x.device) <= positions[:, None] if visible is None else visible  # (B, T)
+        with torch.autocast(x.device.type, enabled=False):  # next to no work, and a shape of its own for every T
+            scores = folded.to(x.dtype) @ x.transpose(1, 2) * (D // self.n_head) ** -0.5  # (B, H, T)
+            scores = scores.masked_fill(~seen[:, None], -torch.inf)
+            weights = F.dropout(scores.softmax(dim=-1), self._drop)
+            mixed = weights @ x  # (B, H, D)
+        y = w_v @ mixed.permute(1, 2, 0)  # (H, D/H, B)
+        y = y + b_v.to(y.dtype) * weights.sum(dim=-1).t()[:, None].to(y.dtype)
+        return self.c_proj(y.flatten(0, 1).t())[:, None]
+
+    @property
+    def _drop(self) -> float:
+        return self.dropout if self.training else 0.0
+
+    def _heads(self, x: Tensor) -> Tensor:
+        B, T, D = x.shape
+        return x.view(B, T, self.n_head, D // self.n_head).transpose(1, 2)  # (B, H, T, D/H)
+
+
+class MLP(nn.Module):
+    """Two linear layers around GPT-2's tanh form of GELU."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.attn = Attention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.mlp = MLP(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, positions: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+        """One block further.
+
+        Args:
+            x: `(B, T, D)`.
+            positions: `(B,)`, the one position of each row to compute; `None` for all.
+            visible: `(B, T)` or `(1, T)` booleans, the tokens that every token sees; `None`: itself and earlier ones.
+
+        Returns:
+            `(B, T, D)`, or `(B, 1, D)` at the positions.
+        """
+        residual = x if positions is None else take(x, positions)
+        x = residual + self.drop(self.attn(self.ln_1(x), positions, visible))
+        return x + self.drop(self.mlp(self.ln_2(x)))
+
+
+def take(x: Tensor, positions: Tensor) -> Tensor:
+    """One position of each row: `(B, T, D)` and `(B,)` to `(B, 1, D)`."""
+    return x[torch.arange(x.shape[0], device=x.device), positions][:, None]
+
+
+class GPT(nn.Module):
+    """Embeddings, blocks and the final LayerNorm; the language-model head is the token embedding, transposed.
+
+    `gpt_classifier.models.weights.load_backbone` makes one with released or with fresh weights.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """What the first block reads: `(B, T)` token ids to `(B, T, D)`."""
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        return self.drop(self.wte(ids) + self.wpe(positions))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Hidden states after the final LayerNorm.
+
+        Args:
+            ids: `(B, T)` integer token ids, `1 <= T <= n_positions`, right-padded with any valid id.
+
+        Returns:
+            `(B, T, D)`. A position depends on itself and earlier ones only, so never on padding.
+        """
+        x = self.embed(ids)
+        for block in self.h:
+            x = block(x)
+        return self.ln_f(x)
+
+    def next_token_logits(self, hidden: Tensor) -> Tensor:
+        """Logits `(…, V)` of the token that follows each hidden state `(…, D)`."""
+        return F.linear(hidden, self.wte.weight)
+
+    @torch.no_grad()
+    def initialise(self) -> "GPT":
+        """Draw fresh weights as GPT-2 did.
+
+        Normal with standard deviation 0.02, scaled by 1/sqrt(2 · n_layer) where a block writes to the
+        residual stream; biases 0, LayerNorm scales 1.
+
+        Returns:
+            The model itself.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
+            else:
+                residual = (2 * self.config.n_layer) ** -0.5 if name.endswith("c_proj.weight") else 1.0
+                parameter.normal_(0.0, 0.02 * residual)
+        return self

@@ -1,0 +1,239 @@
+"""Files of texts, however they are: order and columns kept, what is no text told, nothing half-written."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from gpt_classifier.errors import UserError
+from gpt_classifier.inference import files
+from gpt_classifier.inference.files import Count, Writer
+
+
+def by_length(texts: Sequence[str]) -> np.ndarray:
+    """A classifier of short and long texts."""
+    assert all(text.strip() for text in texts)
+    long = np.array([len(text) > 5 for text in texts], dtype=np.float32)
+    return np.stack([0.9 - 0.8 * long, 0.1 + 0.8 * long], axis=1)
+
+
+def run(content: bytes, kind: str, target: str, folder: Path, **options: str) -> tuple[Count, bytes]:
+    source = folder / f"in.{kind}"
+    source.write_bytes(content)
+    encoding = options.pop("encoding", "utf-8")
+    with files.opened(source, encoding) as opened:
+        columns, rows = files.read_rows(
+            opened, kind, options.get("text_column", "text"), options.get("quoting", "minimal")
+        )
+        with files.written(folder / f"out.{target}", encoding) as written:
+            count = files.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
+    assert not list(folder.glob("*.part"))
+    return count, (folder / f"out.{target}").read_bytes()
+
+
+def table(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")))
+
+
+def test_csv_keeps_order_and_columns_over_many_chunks(tmp_path: Path) -> None:
+    n = 3 * files.CHUNK_ROWS + 5
+    lines = [f'{i},"te""xt\n{"x" * (i % 9)}",k{i}' for i in range(n)]
+    count, out = run(("id,text,other\n" + "\n".join(lines)).encode(), "csv", "csv", tmp_path)
+    assert count.rows == n
+    rows = table(out)
+    assert [row["id"] for row in rows] == [str(i) for i in range(n)]
+    assert all(row["other"] == f"k{row['id']}" for row in rows)
+    assert all(row["predicted_label"] == ("long" if len(row["text"]) > 5 else "short") for row in rows)
+    assert rows[0]["probability_long"] == "0.900000"
+
+
+def test_rows_that_are_no_text_get_a_reason_and_stay(tmp_path: Path) -> None:
+    content = b"id,text\n1,hello\n2,   \n3\n4,a,b,c\n5,caf\xe9 \xff\n6,\x00nul\n7,ok\n"
+    count, out = run(content, "csv", "csv", tmp_path)
+    rows = table(out)
+    assert [row["id"] for row in rows] == list("1234567")
+    reasons = {row["id"]: row["reason"] for row in rows}
+    assert reasons["2"] == "the text is empty"
+    assert reasons["3"] == "the row has 1 fields and no text"
+    assert "more than the header: ['b', 'c']" in reasons["4"]
+    assert "no characters of its encoding" in reasons["5"]
+    assert all((row["predicted_label"] == "") == bool(row["reason"]) for row in rows)
+    assert [reasons[i] for i in "167"] == ["", "", ""]
+    assert b"caf\xe9 \xff" in out  # bytes are kept as they came
+    assert sum(count.skipped.values()) == 4
+
+
+def test_json_lines_keep_their_keys_and_lone_surrogates(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"text": "hello 😀", "n": [1, {"a": None}]}, ensure_ascii=False),
+        '{"text": "\\ud800 alone", "id": 2}',
+        '{"text": 5}',
+        '{"body": "no text"}',
+        "[1, 2]",
+        '{"text": "cut',
+        "",
+        '{"text": "<b>\\u0000</b>"}',
+    ]
+    count, out = run("\n".join(lines).encode(), "jsonl", "jsonl", tmp_path)
+    rows = [json.loads(line) for line in out.decode().splitlines()]
+    assert len(rows) == count.rows == len(lines)
+    assert rows[0] | {"reason": None} == rows[0]
+    assert rows[0]["text"] == "hello 😀"
+    assert rows[0]["n"] == [1, {"a": None}]
+    assert rows[0]["predicted_label"] == "long"
+    assert rows[0]["probabilities"]["long"] == pytest.approx(0.9)
+    assert rows[1]["text"] == "\ud800 alone"
+    reasons = [row["reason"] for row in rows]
+    assert "code points that are no characters" in reasons[1]
+    assert reasons[2] == "text is not text"
+    assert reasons[3] == "there is no text"
+    assert reasons[4] == "the line is not a JSON object"
+    assert reasons[5].startswith("the line is not JSON")
+    assert reasons[7] is None
+    assert all(row["predicted_label"] is None and row["probabilities"] == {} for row in rows[1:7])
+
+
+def test_answers_never_take_the_place_of_what_was_there(tmp_path: Path) -> None:
+    for line in ('{"text": "a", "reason": 1}', '{"text": "a", "probabilities": {}}'):
+        with pytest.raises(UserError, match="it already has a column"):
+            run(line.encode(), "jsonl", "jsonl", tmp_path)
+    with pytest.raises(UserError, match="it already has a column probabilities"):
+        run(b"text,probabilities\na,1\n", "csv", "jsonl", tmp_path)
+
+
+def test_carriage_returns_and_empty_lines_come_out_as_they_went_in(tmp_path: Path) -> None:
+    _, out = run(b'id,text\n1,"a\rb"\n2,"c\r\nd"\n', "csv", "csv", tmp_path)
+    assert [row["text"] for row in table(out)] == ["a\rb", "c\r\nd"]
+    count, out = run(b"text\none\n\ntwo\n", "csv", "csv", tmp_path)
+    assert [row["text"] for row in table(out)] == ["one", "", "two"]
+    assert count.rows == 3
+
+
+def test_other_encodings_separators_and_quotes(tmp_path: Path) -> None:
+    _, out = run("text,n\nné né né,1\n".encode("utf-16"), "csv", "csv", tmp_path, encoding="utf-16")
+    assert "né né né,1,long" in out.decode("utf-16")
+    _, out = run("\ufefftext\tn\nhi\t1\n".encode(), "tsv", "tsv", tmp_path)
+    assert out.startswith(b"text\tn\tpredicted_label")
+    content = b'n,text\n1,"open\n2,closed\n'
+    _, out = run(content, "csv", "csv", tmp_path, quoting="none")
+    assert [row["n"] for row in table(out)] == ["1", "2"]
+
+
+def test_what_can_not_be_read_is_told_and_leaves_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [
+        (b"id,body\n1,hello\n", {}, "--text-column: no column 'text'; the file has: id, body"),
+        ("text\nhello\n".encode("utf-16"), {}, "begins like UTF-16. Set --encoding utf-16"),
+        ("text\nhello\n".encode("utf-16-le"), {}, "--text-column: no column 'text'"),
+        ("text\nhello\n".encode("utf-16-le"), {"encoding": "utf-16"}, "--encoding: .*BOM"),
+        (b'id,text\n1,"open\n2,closed\n3,last\n', {}, "Is a quotation mark left open"),
+        (b"", {}, "the file has: nothing"),
+        (b"text,text\na,b\n", {}, "names a column twice"),
+        (b"text\nok\n", {"encoding": "utf-5"}, "--encoding: expected a name that Python knows"),
+        (b"\xff\xfet\x00e\x00x\x00t\x00\n\x00o", {"encoding": "utf-16"}, "--encoding: .* is not in utf-16"),
+    ]
+    for content, options, message in cases:
+        with pytest.raises(UserError, match=message):
+            run(content, "csv", "csv", tmp_path, **options)
+    monkeypatch.setattr(files, "LONGEST_FIELD", 1000)
+    with pytest.raises(UserError, match="Is a quotation mark left open"):
+        run(b'text\nok\n"open' + b"\n more" * 1000, "csv", "csv", tmp_path)
+    assert not list(tmp_path.glob("out*"))
+    csv.field_size_limit(files.LONGEST_FIELD)
+
+
+def test_interrupted_output_never_looks_complete(tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("of an earlier run")
+
+    def interrupted() -> None:
+        with files.written(tmp_path / "out.csv", "utf-8") as written:
+            written.write("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    assert (tmp_path / "out.csv").read_text() == "of an earlier run"
+
+
+def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
+    n = 500_001
+    state = {"read": 0, "written": 0, "most": 0}
+
+    def lines() -> Iterator[str]:
+        yield "text,id\n"
+        for i in range(n):
+            state["read"] += 1
+            state["most"] = max(state["most"], state["read"] - state["written"])
+            yield f"hello {i},{i}\n" if i != 500_000 else f"{i}\n"
+
+    class Target(io.StringIO):
+        def write(self, text: str) -> int:
+            state["written"] += 1
+            self.last = text
+            return len(text)
+
+    target = Target()
+    columns, rows = files.read_rows(lines(), "csv", "id", "minimal")  # type: ignore[arg-type]
+    count = files.classify(rows, lambda texts: np.ones((len(texts), 2)) / 2, Writer(target, "csv", columns, "ab"))
+    assert count.rows == n
+    assert count.skipped == {"the row has 1 fields and no id": 1}
+    assert target.last == "500000,,,,,the row has 1 fields and no id\n"
+    assert state["most"] <= files.CHUNK_ROWS
+
+
+def test_parquet_keeps_order_columns_and_values_that_are_no_text(tmp_path: Path) -> None:
+    n = 2 * files.CHUNK_ROWS + 2
+    bodies = pa.array(["hello you", "hi", None] * (n // 3))
+    when = pa.array([datetime(2026, 11, 21)] * n)
+    at = {"id": pa.array(range(n)), "body": bodies, "when": when, "share": pa.array([float("nan")] * n)}
+    pyarrow.parquet.write_table(pa.table(at), tmp_path / "in.parquet")
+    for target in ("csv", "jsonl"):
+        columns, rows = files.read_parquet(tmp_path / "in.parquet", "body")
+        assert columns == ["id", "body", "when", "share"]
+        with files.written(tmp_path / f"out.{target}", "utf-8") as written:
+            count = files.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
+        assert count.rows == n
+        assert count.skipped == {"the text is empty": n // 3}
+    found = table((tmp_path / "out.csv").read_bytes())
+    assert [row["id"] for row in found] == [str(i) for i in range(n)]
+    assert [row["predicted_label"] for row in found[:3]] == ["long", "short", ""]
+    first = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert first["when"] == "2026-11-21 00:00:00"
+    assert first["share"] is None  # JSON has no NaN
+
+
+def test_of_a_parquet_file_a_part_is_held_at_a_time(tmp_path: Path) -> None:
+    texts = [os.urandom(500).hex() for _ in range(30_000)]  # 30 MB in one row group
+    pyarrow.parquet.write_table(pa.table({"text": texts}), tmp_path / "in.parquet", row_group_size=30_000)
+    before = most = pa.total_allocated_bytes()
+    _, rows = files.read_parquet(tmp_path / "in.parquet", "text")
+    for expected, row in zip(texts, rows, strict=True):
+        assert row.text == expected
+        most = max(most, pa.total_allocated_bytes())
+    assert most - before < 8e6
+
+
+def test_parquet_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table({"body": ["a"], "n": [1]}), path)
+    with pytest.raises(UserError, match=r"no column 'text'; the file has: body, n\. Set --text-column to one of these"):
+        files.read_parquet(path, "text")
+    _, rows = files.read_parquet(path, "n")
+    assert [row.reason for row in rows] == ["n is not text"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="can't be read as a Parquet file"):
+        files.read_parquet(path, "body")
+    wrong = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    pyarrow.parquet.write_table(pa.table({"body": wrong}), path)
+    _, rows = files.read_parquet(path, "body")
+    with pytest.raises(UserError, match=r"can't be read on: .*utf-8"):
+        next(rows)
