@@ -2,18 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test lint
+.PHONY: train test lint wheel-check
 
 train: .venv/ready
-	$(BIN)/python train.py experiment=quickstart
+	$(BIN)/gpt-classifier train experiment=quickstart
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The wheel in an environment of its own, in an empty folder.
+wheel-check: .venv/ready
+	.ci/wheel-check .venv
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -60,6 +60,7 @@ class Trainer:
         if not done.exists():
             shutil.rmtree(folder, ignore_errors=True)  # what an interrupted sweep left
             command = [sys.executable, str(ROOT / "train.py"), "-m", "model=gpt2-nano", "scheduler=cosine"]
+            command += ["evaluate=final"]  # the winner is chosen on validation, by whoever reads them
             places = [f"data.path={self.sms}", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=${hydra:job.num}"]
             environment = {**os.environ, "GPT_CLASSIFIER_CACHE": str(self.folder / "cache")}
             with (self.folder / f"{name}.log").open("w") as log:

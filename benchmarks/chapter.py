@@ -32,7 +32,7 @@ class ChapterModel(nn.Module):
             module.requires_grad_(True)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.out_head(self.backbone(ids))[:, -1]  # (B, 2), of (B, T, 2)
+        return self.out_head(self.backbone.hidden(ids))[:, -1]  # (B, 2), of (B, T, 2)
 
 
 @torch.no_grad()

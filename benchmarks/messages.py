@@ -7,6 +7,8 @@ import torch
 
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import SmsSpam
+from gpt_classifier.data.tokenizers import load_tokenizer
+from gpt_classifier.tasks import SingleLabel
 
 SHA256 = "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
 BATCH_SIZE = 8
@@ -17,13 +19,14 @@ def chapters_split(sms_file: str) -> MessageDataModule:
     """The chapter's three sets of the real messages."""
     data = MessageDataModule(
         SmsSpam(sms_file, "unused", [], SHA256, "minimal"),
-        tokenizer="gpt2",
+        tokenizer=load_tokenizer("gpt2"),
+        task=SingleLabel,
         context_length=1024,
         deduplicate="none",
-        balance="undersample",
+        balance="undersample_all",
         val_fraction=0.1,
         test_fraction=0.2,
-        stratify=False,
+        split="random",
         split_seed=123,
         split_shuffles=1,
         train_size=None,
@@ -54,7 +57,5 @@ def random_weights(folder: Path, size: str = "gpt2") -> Path:
 def many_messages(sms_file: str, n: int) -> list[np.ndarray]:
     """`n` token rows: the real messages over and over, with their real lengths."""
     frame = SmsSpam(sms_file, "unused", [], SHA256).load().frame
-    from gpt_classifier.data.tokenizers import encode, load_encoding
-
-    rows, _ = encode(frame["text"].tolist(), load_encoding("gpt2"), 1024, "head")
+    rows, _ = load_tokenizer("gpt2").encode(frame["text"].tolist(), 1024, "head")
     return [rows[i % len(rows)] for i in range(n)]

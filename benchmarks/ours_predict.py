@@ -3,17 +3,19 @@
 import argparse
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from messages import many_messages
 
-from gpt_classifier.device import best_device
-from gpt_classifier.inference.text_classifier import TextClassifier
+from gpt_classifier.artifact import Spec, pooling_state
+from gpt_classifier.data.tokenizers import load_tokenizer
+from gpt_classifier.device import best_device, prepare_process
+from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.models.families import load_classifier
 from gpt_classifier.models.gpt import GPTConfig
 from gpt_classifier.models.pooling import LastToken
-from gpt_classifier.models.weights import load_classifier
+from gpt_classifier.tasks import SingleLabel
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -23,20 +25,20 @@ if __name__ == "__main__":
     parser.add_argument("--one-at-a-time", action="store_true")
     parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
-    model = load_classifier(GPTConfig(), Path(options.weights), LastToken(), num_classes=2)
-    spec = {
-        "backbone": asdict(GPTConfig()),
-        "tokenizer": "gpt2",
-        "vocabulary": None,
-        "temperature": 1.0,
-        "class_names": ["ham", "spam"],
-        "max_length": 1024,
-        "pad_to": "batch",
-        "truncate": "head",
-        "note": "",
-    }
-    classifier = TextClassifier(model.requires_grad_(False).eval().to(best_device()), spec, options.precision)
-    texts = [classifier.encoding.decode(row.tolist()) for row in many_messages(options.sms, options.predict)]
+    prepare_process()
+    model = load_classifier(GPTConfig(), Path(options.weights), LastToken(), num_outputs=2)
+    tokenizer = load_tokenizer("gpt2")
+    spec = Spec(
+        backbone=model.backbone.state(),
+        pooling=pooling_state(model.pooling),
+        tokenizer=tokenizer.state(),
+        task=SingleLabel(["ham", "spam"]).state(),
+        max_length=1024,
+        pad_to="batch",
+        truncate="head",
+    )
+    classifier = Predictor(model.to(best_device()), spec, options.precision)
+    texts = ["".join(tokenizer.pieces(row)) for row in many_messages(options.sms, options.predict)]
     classifier.predict(texts[:8])
     began = time.perf_counter()
     if options.one_at_a_time:

@@ -9,7 +9,9 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import FSDPStrategy
 
 from gpt_classifier.config import compose
-from gpt_classifier.models.gpt import GPT, Block
+from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.models.gpt import GPT, GPTConfig
+from gpt_classifier.models.pooling import LastToken
 from gpt_classifier.training.build import resolve_precision
 
 CONF = ROOT / "conf"
@@ -49,7 +51,11 @@ def test_fsdp_shards_block_by_block() -> None:
     cfg = compose(["trainer=fsdp"])
     strategy = instantiate(cfg.trainer.strategy)
     assert isinstance(strategy, FSDPStrategy)
-    assert Block.__qualname__ in repr(strategy.kwargs["auto_wrap_policy"])
+    with torch.device("meta"):
+        model = Classifier(GPT(GPTConfig(n_layer=3, n_embd=24, n_head=2)), LastToken(), num_outputs=2)
+    policy = strategy.kwargs["auto_wrap_policy"]
+    own_unit = [module for module in model.modules() if policy(module, recurse=False, nonwrapped_numel=0)]
+    assert own_unit == list(model.backbone.h)
     assert cfg.trainer.accelerator == "gpu"
 
 

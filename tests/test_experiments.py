@@ -1,17 +1,22 @@
-"""Questions and their table: every row means what the published one means, and is trained once."""
+"""The runner of experiments: each run is done once, and a table shows the results."""
 
+import hashlib
+import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from filelock import FileLock
 
-from gpt_classifier.config import compose
+from gpt_classifier import experiments
 from gpt_classifier.errors import UserError
-from gpt_classifier.experiments import NOT_APPLICABLE, Runner, as_frame, chart, find_questions, table
+from gpt_classifier.experiments import Runner, as_frame, chart, find_questions, table
 
 TINY = [
+    "model=gpt2-nano",
     "data=sample_sms",
     "data.train_size=64",
     "trainer=cpu",
@@ -23,92 +28,134 @@ TINY = [
 ]
 
 
-def test_rows_are_the_published_ones() -> None:
-    questions = {question.number: question for question in find_questions("all", None, [])}
-    assert list(questions) == [str(number) for number in range(1, 20)]
-    published = [95.0, 75.0, 72.0, 98.33, 96.67, 84.67, 96.67, 98.33, 98.67, 93.67]
-    published += [96.67, 98.33, 78.33, 98.0, 98.33, 98.33, 95.33, 95.0, 96.33]
-    assert [question.published for question in questions.values()] == published
-    assert questions["18"].identity == questions["1"].identity  # its script never reads the flag
-    others = [question.identity for number, question in questions.items() if number != "18"]
-    assert len(set(others)) == len(others)
+NAMED_FILES = {
+    "data.path": ["data=csv", "data.path={}/messages.csv"],
+    "data.val_path": ["data=csv", "data.path=x.csv", "data.val_path={}/messages.csv"],
+    "data.test_path": ["data=csv", "data.path=x.csv", "data.test_path={}/messages.csv"],
+    "an option of one's own source": ["data=csv", "data.path=x.csv", "+data.source.further=[{}/messages.csv]"],
+    "a path with a variable": ["data=csv", "data.path=${{oc.env:FOLDER}}/messages.csv"],
+    "model.tokenizer": ["model.tokenizer={}/vocabulary.tiktoken"],
+    "model.weights, a file": ["model.weights={}/model.safetensors"],
+    "model.weights, a folder": ["model.weights={}"],
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("01_setting", {"data.pad_to": "train", "data.split_shuffles": 2, "optimizer.lr": 5e-5, "freeze.n": 1}),
-        ("09_xl_all_layers", {"model.backbone.n_embd": 1600, "freeze.n": None}),
-        ("12_xl_lora", {"model.backbone.n_layer": 48, "freeze.alpha": 8, "freeze.scaling": "alpha"}),
-        ("13_padded_to_context", {"data.pad_to": "context"}),
-        ("15_no_padding_accumulated", {"data.batch_size": 1, "trainer.accumulate_grad_batches": 8}),
-        ("17_no_causal_mask", {"model.causal": False, "trainer.precision": "32-true"}),
-        ("appendix_e", {"freeze.train_head": False, "data.split_shuffles": 1, "optimizer.lr": 8e-4}),
-        ("exercise_6_1", {"data.pad_to": "context", "data.split_shuffles": 1, "procedure.eval_freq": 50}),
-    ],
-)
-def test_a_row_overrides_what_it_asks_about(name: str, expected: dict) -> None:
-    from omegaconf import OmegaConf
+@pytest.fixture
+def identity(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """The identity of a question whose settings name a folder, written as `{}`."""
 
-    cfg = compose([f"experiment=book/{name}"])
-    assert {key: OmegaConf.select(cfg, key) for key in expected} == expected
+    def find(overrides: list[str], folder: Path) -> str:
+        monkeypatch.setenv("FOLDER", str(folder))
+        return find_questions(["quickstart"], [override.format(folder) for override in overrides])[0].identity
+
+    return find
 
 
-def test_rows_that_name_a_backbone_do_not_apply_to_another() -> None:
-    questions = find_questions("all", "gpt2-nano", [])
-    assert [q.number for q in questions if not q.applies] == ["6", "7", "8", "9", "12"]
-    assert all(q.applies for q in find_questions("8,9,12", "gpt2-xl", []))
-    assert NOT_APPLICABLE in table(questions, [])
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("messages.csv", "vocabulary.tiktoken", "model.safetensors"):
+        (folder / name).write_bytes(b"one")
+    return folder
 
 
-@pytest.mark.parametrize("rows", ["20", "1,,first", "book/none", ",", ""])
-def test_unknown_rows_are_refused(rows: str) -> None:
-    with pytest.raises(UserError, match="--rows: expected all, numbers from 1 to 19"):
-        find_questions(rows, None, [])
+def rewrite(folder: Path) -> None:
+    """Other content in every file, of the same size and with the same time of change."""
+    for path in folder.iterdir():
+        before = path.stat()
+        path.write_bytes(b"two")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
 
 
-@pytest.mark.parametrize("override", ["model=gpt2-nano", "seed=3", "experiment=quickstart"])
-def test_overrides_that_would_belie_the_table_are_refused(override: str) -> None:
-    with pytest.raises(UserError, match="set it by --model, --seeds, --rows or --out"):
-        find_questions("1", None, [override])
+def set_times(folder: Path, seconds: int) -> None:
+    for path in folder.iterdir():
+        os.utime(path, (seconds, seconds))
 
 
-def test_other_weights_or_messages_in_a_file_are_another_question(tmp_path: Path) -> None:
-    def identity() -> str:
-        return find_questions("1", None, [f"data.path={tmp_path / 'sms'}"])[0].identity
+@pytest.mark.parametrize("overrides", NAMED_FILES.values(), ids=NAMED_FILES)
+def test_moved_files_are_the_same_question_and_changed_ones_another(
+    identity: Callable[..., str], folder: Path, tmp_path: Path, overrides: list[str]
+) -> None:
+    first = identity(overrides, folder)
+    moved = folder.rename(tmp_path / "moved")
+    set_times(moved, 1)  # as a fresh checkout does
+    assert identity(overrides, moved) == first
+    rewrite(moved)
+    assert identity(overrides, moved) != first
 
-    (tmp_path / "sms").write_text("a")
-    first = identity()
-    assert identity() == first
-    (tmp_path / "sms").write_text("ab")
-    assert identity() != first
+
+def test_large_files_are_read_once(
+    identity: Callable[..., str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments, "READ_AT_EVERY_START", 0)
+    overrides = [*NAMED_FILES["data.path"], *NAMED_FILES["model.weights, a folder"]]
+    first = identity(overrides, folder)
+    with monkeypatch.context() as patch:
+        patch.delattr(hashlib, "file_digest")  # what reads a file
+        assert identity(overrides, folder) == first
+    rewrite(folder)  # with the size and the times that it had
+    changed = identity(overrides, folder)
+    assert changed != first
+    assert identity(overrides, folder.rename(tmp_path / "moved")) == changed
 
 
-def test_trainings_are_done_once_and_make_a_table(tmp_path: Path) -> None:
+def test_identity_of_bundled_weights_is_their_content(
+    identity: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments, "ASSETS", folder.parent)
+    bundled = ["model=gpt2-nano", "model.hub=folder"]
+    first = identity(bundled, folder)
+    set_times(folder, 1)
+    assert identity(bundled, folder) == first
+    rewrite(folder)
+    assert identity(bundled, folder) != first
+
+
+def test_settings_are_part_of_the_identity_but_the_seed_is_not() -> None:
+    def identity(*overrides: str) -> str:
+        return find_questions(["quickstart"], overrides)[0].identity
+
+    assert identity("seed=1") == identity("seed=2") == identity("+question.asks=the same in other words")
+    assert identity("optimizer.lr=1") != identity("optimizer.lr=2")
+    assert identity("data.text_column=no/such/file", "data=csv") != identity("data=csv")
+
+
+def test_question_without_words_is_called_by_its_experiment() -> None:
+    (question,) = find_questions(["quickstart"])
+    assert (question.row, question.asks, question.published) == ("quickstart", "quickstart", None)
+
+
+def test_runs_are_done_once_and_make_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "1"
+    )  # the model is tiny, and two threads wait for each other on a busy machine
     said: list[str] = []
     runner = Runner([sys.executable, "-m", "gpt_classifier", "train"], tmp_path / "run s", said.append)
-    questions = find_questions("1,18,6", "gpt2-nano", TINY)
+    setting, again, other = find_questions(["book/01_setting", "book/18_ignore_index", "book/06_medium"], TINY)
+    questions = [setting, again, replace(other, not_run="too large")]
     answers, failures = runner.answer(questions, [1, 2])
     assert not failures
-    assert [answer.question.number for answer in answers] == ["1", "18"]
+    assert [answer.question.row for answer in answers] == ["book/01_setting", "book/18_ignore_index"]
     assert answers[0].accuracies == answers[1].accuracies
-    assert len([line for line in said if line.startswith("[")]) == 2  # two seeds, for two equal rows
+    assert len([line for line in said if line.startswith("[")]) == 2  # two seeds, shared by two equal rows
 
     assert not list((tmp_path / "run s").rglob("last.ckpt"))
     interrupted = next((tmp_path / "run s").glob("*/seed2/done"))
     interrupted.unlink()
     (interrupted.parent / "left-over").touch()
     said.clear()
-    again, _ = runner.answer(questions, [1, 2])
-    assert [answer.accuracies for answer in again] == [answer.accuracies for answer in answers]
+    repeated, _ = runner.answer(questions, [1, 2])
+    assert [answer.accuracies for answer in repeated] == [answer.accuracies for answer in answers]
     assert not (interrupted.parent / "left-over").exists()
-    assert said[0].startswith("1 of 2 trainings are already in")
+    assert said[0].startswith("1 of 2 runs are already in")
 
     text = table(questions, answers)
     rows = [line.split(" | ") for line in text.splitlines()]
     assert f"{100 * sum(answers[0].accuracies['test']) / 2:.2f} ± " in rows[2][4]
     assert rows[2][5] == "95.00"
-    assert NOT_APPLICABLE in rows[4][2]
+    assert rows[4][2] == "too large"
     frame = as_frame(answers)
     assert frame["test_mean"][0] == pytest.approx(sum(answers[0].accuracies["test"]) / 2)
     assert frame["trained_parameters"][0] > 0
@@ -116,7 +163,7 @@ def test_trainings_are_done_once_and_make_a_table(tmp_path: Path) -> None:
     assert (tmp_path / "chart.png").stat().st_size > 10_000
 
 
-def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     failing = tmp_path / "failing.py"
     failing.write_text(
         "import sys\n"
@@ -129,9 +176,9 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> N
         "(folder / 'metrics.json').write_text(json.dumps(run))\n"
     )
     runner = Runner([sys.executable, str(failing)], tmp_path / "runs", lambda line: None)
-    answers, failures = runner.answer(find_questions("1", "gpt2-nano", []), [1, 2])
+    answers, failures = runner.answer(find_questions(["book/01_setting"]), [1, 2])
     assert len(failures) == 1
-    assert "row 1, seed 1" in failures[0]
+    assert "row book/01_setting, seed 1" in failures[0]
     assert "no such file: messages.csv" in failures[0]
     assert answers[0].accuracies["test"] == [0.5]
     assert isinstance(as_frame(answers), pd.DataFrame)
@@ -139,8 +186,11 @@ def test_a_training_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> N
 
 def test_one_command_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     runner = Runner([sys.executable, "-c", "exit(1)"], tmp_path, lambda line: None)
-    questions = find_questions("1", "gpt2-nano", [])
-    with FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="another command is at work"):
+    questions = find_questions(["book/01_setting"])
+    with (
+        FileLock(tmp_path / ".lock"),
+        pytest.raises(UserError, match="folder: expected a folder that no other command is using"),
+    ):
         runner.answer(questions, [1])
     _, failures = runner.answer(questions, [1])
     assert "failed with status 1" in failures[0]

@@ -27,6 +27,19 @@ def has_native_bf16(device: str) -> bool:
     return False
 
 
+def pass_tokens(device: torch.device) -> int:
+    """How many tokens, padding included, a forward pass without gradients should take at once.
+
+    2,048 keep a few CPU cores busy and stay near their caches; a GPU needs more, or it waits for its kernels' launches.
+    """
+    return 2048 if device.type == "cpu" else 16_384
+
+
+def evaluation_tokens(device_type: str) -> int:
+    """Tokens of one evaluation batch of texts of like length, as many as keep a device of that type busy."""
+    return 4096 if device_type == "cpu" else 32_768
+
+
 def peak_memory_gb(device: torch.device) -> float | None:
     """Most memory that this process has held so far, in 10^9 bytes: of the GPU where it computes on one.
 
@@ -40,6 +53,17 @@ def peak_memory_gb(device: torch.device) -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def prepare_process(training: bool = False) -> None:
+    """Settings of the whole process that computing on a CPU gains from. Commands call it first; a library must not.
+
+    Args:
+        training: whether memory should be kept for the next step, too.
+    """
+    keep_few_kernels()
+    if training:
+        reuse_freed_memory()
 
 
 def reuse_freed_memory() -> None:

@@ -23,7 +23,8 @@ class OptionError(UserError):
         field: the parameter; dots separate groups.
         expected: what it takes.
         found: what it got.
-        hint: what fixes it; `{field}` in it becomes the field's name.
+        hint: what fixes it; `{field}` in it becomes the field's name, and `{group}` what stands before it, such as
+            `data.` or nothing, so that another option of the group is named as `{group}max_length`.
     """
 
     def __init__(self, field: str, expected: str, found: object, hint: str = "") -> None:
@@ -35,21 +36,31 @@ class OptionError(UserError):
 
     def __str__(self) -> str:
         # replace, not format: values may contain braces
-        hint = self.hint.replace("{field}", self.field)
+        group = self.field[: self.field.rfind(".") + 1]
+        hint = self.hint.replace("{field}", self.field).replace("{group}", group)
         return f"{self.field}: expected {self.expected}, but it is {self.found}. {hint}".rstrip()
 
 
 @contextmanager
 def option_group(group: str) -> Iterator[None]:
-    """Inside, the fields of `OptionError`s get a group's name in front, such as `data.`."""
+    """Inside, the fields of `OptionError`s get a group's name in front, such as `data.`.
+
+    So does one that another layer has wrapped, as Hydra's `instantiate` does.
+    """
     try:
         yield
-    except OptionError as error:
-        error.field = f"{group}.{error.field}"
+    except Exception as error:
+        link: BaseException | None = error
+        while link is not None and not isinstance(link, OptionError):
+            link = link.__cause__
+        if link is not None:
+            link.field = f"{group}.{link.field}"
         raise
 
 
-def expect_number(option: str, value: object, low: float, high: float = math.inf, whole: bool = False) -> None:
+def expect_number(
+    option: str, value: object, low: float, high: float = math.inf, whole: bool = False, hint: str = ""
+) -> None:
     """Refuse a value that is not a number in a range, ends included.
 
     Raises:
@@ -59,7 +70,7 @@ def expect_number(option: str, value: object, low: float, high: float = math.inf
     if not right_type or not low <= value <= high:  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
         size = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise OptionError(option, f"{kind} {size}", value)
+        raise OptionError(option, f"{kind} {size}", value, hint)
 
 
 def expect_one_of(option: str, value: object, choices: tuple[str, ...], hint: str = "") -> None:

@@ -1,7 +1,13 @@
-"""Questions about a setting, answered by trainings: which there are, running them, a table of what they gave."""
+"""A runner of experiments: which runs a table needs, running those that are missing, and the table.
 
+An experiment is a file below `experiment/`, in `conf/` or in a folder of the user's. Its node `question` says what the
+table shows; everything else is what `experiment=NAME` sets.
+"""
+
+import functools
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -13,11 +19,14 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.config import compose, conf_folder
-from gpt_classifier.errors import UserError, expect_number
+from gpt_classifier.errors import OptionError, expect_number
+
+READ_AT_EVERY_START = 64 * 2**20
+"""Files of at most that many bytes are hashed at every start; the hashes of larger ones are remembered."""
 
 
 @dataclass(frozen=True)
@@ -25,96 +34,123 @@ class Question:
     """A row of the table.
 
     Args:
-        experiment: its file below `conf/experiment`, such as `book/02_first_token`.
-        number: what `--rows` calls it: the number that the file's name starts with, else the experiment.
+        experiment: its file below `experiment/`, without `.yaml`, such as `book/02_first_token`.
+        row: its name in the table.
         asks: what it varies, in words.
         published: test accuracy in percent that was published for it; `None` if there is none.
-        overrides: for `train.py`, but for seed and folder.
-        identity: hash of the composed settings and of the files that they name; equal questions have equal ones.
-        applies: `False` if the row names a backbone, and the command another one.
+        overrides: for `train.py`, except seed and output folder.
+        identity: hash of the composed settings and of the content of the files they name. Questions with the same
+            identity share their runs.
+        not_run: why it is not run; empty if it is.
     """
 
     experiment: str
-    number: str
+    row: str
     asks: str
     published: float | None
     overrides: tuple[str, ...]
     identity: str
-    applies: bool
+    not_run: str = ""
 
 
-def find_questions(rows: str, model: str | None, overrides: Sequence[str]) -> list[Question]:
-    """The questions that a command names.
+def has_experiment(name: str, config_dir: Path | None = None) -> bool:
+    """Whether there is an experiment of a name, in `conf/` or in a folder of the user's."""
+    folders = [conf_folder(), *([config_dir] if config_dir else [])]
+    return any((folder / "experiment" / f"{name}.yaml").is_file() for folder in folders)
+
+
+def find_questions(
+    experiments: Sequence[str], overrides: Sequence[str] = (), config_dir: Path | None = None
+) -> list[Question]:
+    """A question for each experiment, its row named after it.
 
     Args:
-        rows: numbers of `conf/experiment/book`, `all` of them, or names of any experiment, with commas between.
-        model: backbone for all of them; `None` leaves each row its own.
-        overrides: further Hydra overrides for all of them.
+        experiments: files below `experiment/`, without `.yaml`.
+        overrides: further Hydra overrides for all of them. The runner itself sets `seed` and `hydra.run.dir`.
+        config_dir: a folder of the user's with further experiments in its `experiment/`; `None` for those of `conf/`
+            alone.
 
     Raises:
-        UserError: a row that does not exist, or an override that does not fit.
+        UserError: an experiment that does not exist, or an override that does not fit.
     """
-    conf = conf_folder()
-    numbered = {
-        str(int(path.name[:2])): f"book/{path.stem}" for path in sorted(conf.glob("experiment/book/[0-9][0-9]_*.yaml"))
-    }
-    for override in overrides:
-        if override.startswith(("model=", "seed=", "experiment=", "hydra.run.dir=")):
-            raise UserError(f"{override}: set it by --model, --seeds, --rows or --out, so that the table says so.")
-    names = list(numbered) if rows == "all" else [row.strip() for row in rows.split(",") if row.strip()]
-    for name in names or [rows]:
-        if name not in numbered and not (conf / "experiment" / f"{name}.yaml").is_file():
-            raise UserError(
-                f"--rows: expected all, numbers from 1 to {len(numbered)}, or files of conf/experiment without .yaml, "
-                f"but there is no {name!r}. Write them as in --rows 1,2,book/exercise_6_1."
-            )
-    default = _backbone([])
-    return [_question(numbered.get(name, name), name, model, default, overrides) for name in dict.fromkeys(names)]
+    content = functools.cache(_content)
+    return [_question(experiment, overrides, config_dir, content) for experiment in experiments]
 
 
-def _question(experiment: str, number: str, model: str | None, default: str, overrides: Sequence[str]) -> Question:
-    command = [f"experiment={experiment}", *([f"model={model}"] if model else []), *overrides]
-    applies = model is None or _backbone([f"experiment={experiment}"]) in (model, default)
-    cfg = compose(command)
+def _question(
+    experiment: str, overrides: Sequence[str], config_dir: Path | None, content: Callable[[Path, str], Any]
+) -> Question:
+    command = [f"experiment={experiment}", *overrides]
+    cfg = compose(command, config_dir=config_dir)
     asked: Any = OmegaConf.to_container(cfg.question) if OmegaConf.is_config(cfg.get("question")) else {}
     published = asked.get("published")
     if published is not None:
         expect_number(f"{experiment}: question.published (percent)", published, 0, 100)
-    with open_dict(cfg):
-        for key in ("question", "seed"):
-            cfg.pop(key, None)
-    identity = hashlib.sha256((OmegaConf.to_yaml(cfg) + _files(cfg)).encode()).hexdigest()[:10]
     asks = str(asked.get("asks", experiment))
-    return Question(experiment, number, asks, published, tuple(command), identity, applies)
+    return Question(experiment, experiment, asks, published, tuple(command), _identity(cfg, content))
 
 
-def _files(cfg: DictConfig) -> str:
-    """The files of weights and messages as they are now: with other content they are other questions."""
-    named = [cfg.model.weights, OmegaConf.select(cfg, "data.path")]
-    if cfg.model.weights == "pretrained" and cfg.model.hub:
-        named.append(str(ASSETS / cfg.model.hub / "model.safetensors"))
-    stats = []
-    for name in named:
-        path = Path(str(name)).expanduser()
-        if path.is_file():
-            stats.append(f"{path.stat().st_size} {path.stat().st_mtime_ns}")
-    return str(stats)
+def _identity(cfg: DictConfig, content: Callable[[Path, str], Any]) -> str:
+    """Hash of the settings with the content of each file in place of its path: where a file is does not matter."""
+    settings: Any = OmegaConf.to_container(cfg)
+    for key in ("question", "seed"):
+        settings.pop(key, None)
+    memory = Path(cfg.cache_dir).expanduser() / "weights.json"
+    for group in ("model", "data"):
+        resolved = OmegaConf.to_container(cfg[group], resolve=True)
+        settings[group] = _by_content(settings[group], resolved, functools.partial(content, memory))
+    weights = str(ASSETS / str(cfg.model.hub)) if cfg.model.weights == "pretrained" else str(cfg.model.weights)
+    if Path(weights).expanduser().is_dir():
+        settings["model"]["weights"] = content(memory, weights)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
-def _backbone(overrides: Sequence[str]) -> str:
-    return compose(overrides, hydra_too=True).hydra.runtime.choices.model
+def _by_content(plain: Any, resolved: Any, content: Callable[[str], Any]) -> Any:
+    """Settings with the content of files in place of their paths.
+
+    Args:
+        plain: settings with interpolations, which stay as they are unless they name a file.
+        resolved: the same settings without interpolations.
+        content: of a file.
+    """
+    if isinstance(plain, dict):
+        return {key: _by_content(value, resolved[key], content) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [_by_content(*pair, content) for pair in zip(plain, resolved, strict=True)]
+    # Path.is_file would raise for a text that is too long for a path
+    is_file = isinstance(resolved, str) and os.path.isfile(os.path.expanduser(resolved))
+    return content(resolved) if is_file else plain
+
+
+def _content(memory: Path, name: str) -> Any:
+    """sha256 of a file's content; for a folder of weights, of each of its files.
+
+    Args:
+        memory: where the hashes of large files are remembered, see `gpt_classifier.models.weights.content_hash`.
+        name: path of the file or folder.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.suffix in (".safetensors", ".json", ".tiktoken")]
+        return {file.name: _content(memory, str(file)) for file in files}
+    if path.stat().st_size > READ_AT_EVERY_START:
+        from gpt_classifier.models.weights import content_hash  # torch takes seconds to import
+
+        return content_hash(path, memory)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the trainings of a question gave, one value a seed.
+    """The results of a question's runs, one value per seed.
 
     Args:
         question: the question.
-        accuracies: of the last weights, by split, parts of 1.
-        seconds: of each training with all its measurements.
-        parameters: that were trained.
-        memory_gb: the largest peak of a process; `None` where it is not known.
+        accuracies: of the last weights, by split, from 0 to 1.
+        seconds: of each whole run, evaluations included.
+        parameters: number of trained parameters.
+        memory_gb: the largest peak memory of a run in GB (10^9 bytes); `None` if unknown.
     """
 
     question: Question
@@ -125,12 +161,12 @@ class Answer:
 
 
 class Runner:
-    """Trains what is not trained yet, each in a process of its own.
+    """Runs the missing experiments, each in a process of its own.
 
     Args:
-        command: that takes Hydra overrides, such as `[python, train.py]`.
-        folder: for the folders of the runs; what is finished there is not run again.
-        say: where progress goes.
+        command: a command that takes Hydra overrides, such as `[python, train.py]`.
+        folder: where each run gets a folder; runs that are finished there are not repeated.
+        say: called with each line of progress.
     """
 
     def __init__(self, command: Sequence[str], folder: Path, say: Callable[[str], None] = print) -> None:
@@ -144,26 +180,29 @@ class Runner:
         seeds: Sequence[int],
         show: Callable[[list[Answer]], object] = lambda answers: None,
     ) -> tuple[list[Answer], list[str]]:
-        """Train every question with every seed.
+        """Run every question with every seed.
 
         Args:
-            questions: to answer.
-            seeds: of each.
-            show: is told at the end, and after each training, what is known so far.
+            questions: the rows of the table.
+            seeds: one run of each question per seed.
+            show: called with the answers so far after each run, and once at the end.
 
         Returns:
-            An answer for each question that has runs, and what went wrong elsewhere, a line each.
+            An answer for each question that has finished runs, and a line for each run that failed.
 
         Raises:
-            UserError: another command is at work in the folder.
+            OptionError: another command is using the folder.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
                 return self._answer(questions, seeds, show)
         except Timeout as error:
-            raise UserError(
-                f"--out: another command is at work in {self.folder}. Wait for it, or name another folder."
+            raise OptionError(
+                "folder",
+                "a folder that no other command is using",
+                self.folder,
+                "Wait until the other command has finished, or set {field} to another folder.",
             ) from error
 
     def _answer(
@@ -171,34 +210,34 @@ class Runner:
     ) -> tuple[list[Answer], list[str]]:
         wanted: dict[tuple[str, int], Question] = {}
         for question in questions:
-            for seed in seeds if question.applies else ():
+            for seed in () if question.not_run else seeds:
                 wanted.setdefault((question.identity, seed), question)
         waiting = [(key, q) for key, q in wanted.items() if not self._is_done(q, key[1])]
         if len(waiting) < len(wanted):
-            self.say(f"{len(wanted) - len(waiting)} of {len(wanted)} trainings are already in {self.folder}")
+            self.say(f"{len(wanted) - len(waiting)} of {len(wanted)} runs are already in {self.folder}")
         failures, took = [], 0.0
         for i, ((_, seed), question) in enumerate(waiting):
             began = time.perf_counter()
-            failure = self._train(question, seed)
+            failure = self._run(question, seed)
             took += time.perf_counter() - began
             result = failure or f"test {self._result(question, seed)['last']['test']['accuracy']:.2%}"
             left = took / (i + 1) * (len(waiting) - i - 1)
             self.say(
-                f"[{i + 1}/{len(waiting)}] row {question.number}, {question.asks}, seed {seed}: {result} "
+                f"[{i + 1}/{len(waiting)}] row {question.row}, {question.asks}, seed {seed}: {result} "
                 f"in {time.perf_counter() - began:.0f} s{f', about {_duration(left)} left' if left else ''}"
             )
             if failure:
-                failures.append(f"row {question.number}, seed {seed}: {failure}")
+                failures.append(f"row {question.row}, seed {seed}: {failure}")
             show(self._collect_all(questions, seeds))
         answers = self._collect_all(questions, seeds)
         show(answers)
         return answers, failures
 
     def _collect_all(self, questions: Sequence[Question], seeds: Sequence[int]) -> list[Answer]:
-        return [found for q in questions if q.applies if (found := self._collect(q, seeds))]
+        return [found for q in questions if not q.not_run if (found := self._collect(q, seeds))]
 
     def _run_folder(self, question: Question, seed: int) -> Path:
-        """Rows with equal settings share their runs."""
+        """The same for rows with the same identity: they share their runs."""
         found = sorted(self.folder.glob(f"*-{question.identity}"))
         name = f"{question.experiment.replace('/', '_')}-{question.identity}"
         return (found[0] if found else self.folder / name) / f"seed{seed}"
@@ -209,14 +248,14 @@ class Runner:
     def _result(self, question: Question, seed: int) -> dict[str, Any]:
         return json.loads((self._run_folder(question, seed) / "metrics.json").read_text(encoding="utf-8"))
 
-    def _train(self, question: Question, seed: int) -> str:
-        """An empty string, or what went wrong."""
+    def _run(self, question: Question, seed: int) -> str:
+        """An empty string, or why the run failed."""
         folder = self._run_folder(question, seed)
-        shutil.rmtree(folder, ignore_errors=True)  # what an interruption left
+        shutil.rmtree(folder, ignore_errors=True)  # left by a run that was interrupted
         folder.mkdir(parents=True)
         places = [f"seed={seed}", f"hydra.run.dir='{folder}'"]  # quoted, or Hydra trips over spaces
-        # nothing here goes on with a training, whose last.ckpt may be gigabytes
-        places = ["~callbacks.last", "+trainer.enable_checkpointing=false", *places]
+        # no run here is resumed, and a last.ckpt may be gigabytes
+        places = ["~callbacks.last", "+trainer.enable_checkpointing=false", "evaluate=all", *places]
         with (folder / "output.txt").open("w", encoding="utf-8") as output:
             code = subprocess.run(
                 [*self.command, *question.overrides, *places], stdout=output, stderr=output, check=False
@@ -225,8 +264,8 @@ class Runner:
             (folder / "done").touch()
             return ""
         lines = (folder / "output.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-        told = [line for line in lines if line.strip() and "HYDRA_FULL_ERROR" not in line] or ["no output"]
-        return f"failed with status {code}: {told[-1]} (all of it in {folder / 'output.txt'})"
+        printed = [line for line in lines if line.strip() and "HYDRA_FULL_ERROR" not in line] or ["no output"]
+        return f"failed with status {code}: {printed[-1]} (whole output in {folder / 'output.txt'})"
 
     def _collect(self, question: Question, seeds: Iterable[int]) -> Answer | None:
         runs = [self._result(question, seed) for seed in seeds if self._is_done(question, seed)]
@@ -246,22 +285,18 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-NOT_APPLICABLE = "not applicable: the row names its own backbone"
-
-
 def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
-    """Markdown: accuracies of the last weights in percent, mean ± standard deviation over seeds."""
-    found = {answer.question.number: answer for answer in answers}
+    """A Markdown table: accuracies of the last weights in percent, mean ± standard deviation over seeds."""
+    found = {answer.question.row: answer for answer in answers}
     head = ["row", "question", "training", "validation", "test", "published test", "seeds", "seconds"]
     head += ["trained parameters", "peak memory, GB"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for question in questions:
-        answer = found.get(question.number)
-        cells = [question.number, question.asks]
+        answer = found.get(question.row)
+        cells = [question.row, question.asks]
         published = "" if question.published is None else f"{question.published:.2f}"
         if answer is None:
-            state = NOT_APPLICABLE if not question.applies else "not finished"
-            cells += [state, "", "", published, "", "", "", ""]
+            cells += [question.not_run or "not finished", "", "", published, "", "", "", ""]
         else:
             cells += [_spread(answer.accuracies[split]) for split in ("train", "val", "test")]
             memory = "" if answer.memory_gb is None else f"{answer.memory_gb:.2f}"
@@ -277,11 +312,11 @@ def _spread(parts: Sequence[float]) -> str:
 
 
 def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
-    """One row a question; accuracies are parts of 1."""
+    """One row per question; accuracies are from 0 to 1."""
     rows = []
     for answer in answers:
         question = answer.question
-        row: dict[str, Any] = {"row": question.number, "question": question.asks}
+        row: dict[str, Any] = {"row": question.row, "question": question.asks}
         for split, values in answer.accuracies.items():
             row |= {f"{split}_mean": mean(values), f"{split}_sd": stdev(values) if len(values) > 1 else None}
         row["published_test"] = None if question.published is None else question.published / 100
@@ -291,7 +326,7 @@ def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
 
 
 def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
-    """Accuracies of training, validation and test beside the published test accuracy, a row each."""
+    """Save a chart with one row per answer: accuracy on training, validation and test, and as published on test."""
     from gpt_classifier.figures import BLUE, ORANGE, one_axes, plain
 
     figure, axes = one_axes(8, 1.2 + 0.42 * len(answers))
@@ -316,7 +351,7 @@ def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
     published = [(a.question.published, place + 0.22) for place, a in enumerate(answers) if a.question.published]
     if published:
         axes.plot(*zip(*published, strict=True), "x", color=ORANGE, label="published test", markersize=7)
-    axes.set_yticks(places, [f"{answer.question.number}  {plain(answer.question.asks, 40)}" for answer in answers])
+    axes.set_yticks(places, [f"{answer.question.row}  {plain(answer.question.asks, 40)}" for answer in answers])
     axes.invert_yaxis()
     axes.set_xlabel("accuracy, % (last weights; mean and standard deviation over seeds)")
     axes.set_title(title, fontsize="medium")

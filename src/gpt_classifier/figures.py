@@ -3,11 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-
-matplotlib.use("Agg")  # files only: no display is needed
 
 BLUE, ORANGE = "#5588bb", "#cc6633"
 SEQUENCE = (

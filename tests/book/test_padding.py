@@ -1,18 +1,19 @@
-"""Labels at every padding, against padding the messages indeed."""
+"""Predictions at every padded length, against messages that are really padded to it."""
 
 import numpy as np
 import torch
 
 from gpt_classifier.book.padding import study_padding
 from gpt_classifier.data.batching import pad
-from gpt_classifier.models.classifier import GPTClassifier
+from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.pooling import POOLINGS
 
 
 def test_study_gives_the_labels_of_rows_that_are_padded_so_far() -> None:
     config = GPTConfig(vocab_size=30, n_positions=16, n_embd=16, n_layer=2, n_head=2)
-    model = GPTClassifier(GPT(config), POOLINGS["padded_last_token"](), num_classes=2).eval()
+    torch.manual_seed(1)  # whose labels depend on the padding
+    model = Classifier(GPT(config), POOLINGS["padded_last_token"](), num_outputs=2).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     random = np.random.default_rng(0)

@@ -1,9 +1,10 @@
-"""The chapter's procedure against a straightforward loop of it: the same weights, the same losses."""
+"""The chapter's procedure against a plain loop in torch: the same weights give the same losses."""
 
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ def lines_of(text: str) -> list[str]:
 
 
 class Reference:
-    """The chapter's loop over whole padded rows and all positions, nothing kept, nothing cut."""
+    """The chapter's loop over whole padded rows and all positions, without any cache."""
 
     def __init__(self, run: Run, weights: Path) -> None:
         encoding = load_encoding("gpt2-nano")
@@ -67,12 +68,13 @@ class Reference:
             parameter.data = parameter.data.clone()
             parameter.requires_grad = False
         torch.manual_seed(123)
-        self.model = nn.Sequential(backbone, nn.Linear(CONFIG.n_embd, 2))
+        self.model = nn.ModuleList([backbone, nn.Linear(CONFIG.n_embd, 2)])
         for part in (backbone.h[-1], backbone.ln_f):
             part.requires_grad_(True)
 
     def logits(self, ids: Tensor) -> Tensor:
-        return self.model(ids)[:, -1]
+        backbone, head = self.model
+        return head(backbone.hidden(ids))[:, -1]
 
     def first(self, split: str, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         for i, batch in enumerate(self.loaders[split]):
@@ -128,22 +130,28 @@ def test_replay_prints_the_losses_of_the_chapters_own_loop(
     assert max(losses) - min(losses) > 0.02  # something was learned, so that equal losses mean something
 
 
-def test_replay_leaves_a_run_that_predicts(train: Callable[..., Run], weights: Path) -> None:
+def test_replay_leaves_a_run_that_predicts(
+    train: Callable[..., Run], weights: Path, capsys: pytest.CaptureFixture
+) -> None:
     run = train(f"model.weights={weights}", base=CHAPTER)
+    assert f"The weights of the last step are in {run.folder / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().out
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     assert {"config.yaml", "loss.png", "accuracy.png", "splits/test.csv", "csv/metrics.csv"} <= files
-    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == ["last.ckpt"]  # no best epoch is chosen
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "last.ckpt", precision="32-true")
     predicted = classifier.predict(run.texts("test"))
     right = sum(a == b for a, b in zip(predicted, run.labels("test"), strict=True)) / len(predicted)
     assert right == pytest.approx(run.metrics["last"]["test"]["accuracy"])
-    # the last batch of training that is not full is left out, as by the chapter
+    drawn = pd.read_csv(run.folder / "csv" / "metrics.csv")["last/test/accuracy"].dropna().tolist()
+    assert drawn == [pytest.approx(right)]
+    # an incomplete last batch of the training set is left out, as in the chapter
     n = len(run.texts("train"))
     assert run.metrics["last"]["train"]["messages"] == n - n % 8
 
 
-def test_dropout_of_adapters_acts_on_training_steps_alone(train: Callable[..., Run], weights: Path) -> None:
+def test_dropout_of_adapters_acts_only_on_training_steps(train: Callable[..., Run], weights: Path) -> None:
     run = train(f"model.weights={weights}", "freeze=lora", "freeze.dropout=0.5", base=CHAPTER)
-    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "last.ckpt", precision="32-true")
     accuracy = classifier.score(run.texts("val"), run.labels("val"))
     assert accuracy == pytest.approx(run.metrics["last"]["val"]["accuracy"])
 

@@ -1,10 +1,12 @@
-"""Asking a model that was not fine-tuned."""
+"""The zero-shot baseline."""
 
 import pytest
 import torch
 
-from gpt_classifier.book.zero_shot import LanguageModel, _literal, ask
+from gpt_classifier.book.zero_shot import _literal, ask
+from gpt_classifier.commands.zero_shot import main
 from gpt_classifier.data.tokenizers import load_encoding
+from gpt_classifier.inference.language_model import LanguageModel
 from gpt_classifier.models.generate import log_probability
 from gpt_classifier.models.gpt import GPT, GPTConfig
 
@@ -41,3 +43,8 @@ def test_margin_is_the_difference_of_two_log_probabilities(language_model: Langu
 )
 def test_literal_answer_is_yes_or_no_at_the_beginning(continuation: str, literal: bool | None) -> None:
     assert _literal(continuation) is literal
+
+
+def test_context_that_is_shorter_than_the_question_is_refused() -> None:
+    with pytest.raises(SystemExit, match=r"model\.backbone\.n_positions: expected more than \d+ tokens, but it is 8"):
+        main(["--model", "gpt2-nano", "data=sample_sms", "model.weights=random", "model.backbone.n_positions=8"])

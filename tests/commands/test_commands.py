@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, Run, book_state
+from conftest import ROOT, SMALL, Run, book_state
 
 from gpt_classifier import TextClassifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
@@ -118,7 +119,7 @@ def test_generate_takes_hydra_overrides_and_refuses_bad_ones() -> None:
         (["--prompt", "x", "--top-k", "0"], "--top-k: expected a whole number of at least 1"),
         (["--prompt", "x", "--top-k", "3"], "only sampling can use it"),
         (["--prompt", "x", "--temperature", "nan"], "--temperature: expected a number"),
-        (["--prompt", "x", "--model", "gpt2-nano", "model.backbone.vocab_size=9"], "has 8192 tokens, but the model"),
+        (["--prompt", "x", "--model", "gpt2-nano", "model.backbone.vocab_size=9"], "gpt2-nano with 8192 tokens"),
     ):
         with pytest.raises(SystemExit, match=expected):
             generate(arguments)
@@ -148,13 +149,13 @@ def test_cache_lists_and_clears_what_training_kept(
     (cache / "of the user's").mkdir()
     capsys.readouterr()
     command = script("cache").main
-    command([f"cache.dir={cache}"])
+    command(["--dir", str(cache)])
     printed = capsys.readouterr().out
-    assert "2 x 48, depth 1, float32" in printed
+    assert "173 messages, gpt2, depth 1, width 48, float32" in printed
     assert "1 entries" in printed
-    command(["--clear", "--unused-days", "1", f"cache.dir={cache}"])
+    command(["--clear", "--unused-days", "1", "--dir", str(cache)])
     assert "0 entries" in capsys.readouterr().out
-    command(["--clear", f"cache.dir={cache}"])
+    command(["--clear", "--dir", str(cache)])
     assert "1 entries" in capsys.readouterr().out
     assert [path.name for path in cache.iterdir()] == ["of the user's"]
 
@@ -225,7 +226,10 @@ def test_evaluate_takes_other_messages_and_many_classes(train: Callable[..., Run
     evaluate(["--checkpoint", checkpoint, "--split", "all", "--out", str(tmp_path / "out"), *table])
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "60 messages, 3 classes" in page.text
-    assert "Most frequent confusions" in page.text or "There are none." in page.text
+    frame = pd.read_csv(tmp_path / "out" / "predictions.csv", dtype=str)
+    mistakes = int((frame["label"] != frame["predicted_label"]).sum())
+    assert ("Most frequent confusions" in page.text) == (mistakes > 0)
+    assert ("There are none." in page.text) == (mistakes == 0)
     assert "texts are among those that it was trained on" in page.text
     with pytest.raises(SystemExit, match="labels that the classifier was not trained for: ham, spam"):
         evaluate(["--checkpoint", checkpoint, "data=sample_sms"])
@@ -244,8 +248,16 @@ def test_compare_names_one_to_ship(train: Callable[..., Run], capsys: pytest.Cap
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert text.count("Ship ") == 1
     assert text.startswith("Ship ")
-    for name in ("run1", "run2", "the larger class", "logistic regression", "LinearSVC"):
-        assert f"| {name}" in text or name in text
+    rows = {line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if line.startswith("| ")}
+    assert rows == {
+        "classifier",
+        "run1",
+        "run2",
+        "the larger class",
+        "bag of words, logistic regression",
+        "bag of words, naive Bayes",
+        "character n-grams, TF-IDF, LinearSVC",
+    }
     line = next(line for line in text.splitlines() if line.startswith("| run2 |"))
     assert f"{runs[1].metrics['best']['test']['accuracy']:.2%}" in line
     assert "synthetic" in capsys.readouterr().out
@@ -315,7 +327,59 @@ def test_examine_opens_the_books_state_dict_and_refuses_what_is_no_classifier(
     ["predict", "generate", "zero_shot", "cache", "experiments", "examine", "evaluate", "compare", "look_inside"],
 )
 def test_help_needs_no_heavy_import(name: str) -> None:
-    code = f"import sys; sys.argv = ['{name}', '--help']; import runpy\n"
-    code += f"try: runpy.run_path({str(ROOT / 'scripts' / f'{name}.py')!r}, run_name='__main__')\n"
-    code += "except SystemExit: pass\nassert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    path = ROOT / "scripts" / f"{name}.py"
+    composes = name in ("generate", "zero_shot", "cache", "examine")
+    heavy = {"torch", "lightning", "pandas", "matplotlib"} | (set() if composes else {"hydra", "omegaconf"})
+    code = f"import sys; sys.argv = [{str(path)!r}, '--help']; import runpy\n"
+    code += f"try: runpy.run_path({str(path)!r}, run_name='__main__')\n"
+    code += f"except SystemExit: pass\nassert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_names_the_command_as_it_was_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for started, named in (
+        ("scripts/look_inside.py", "python scripts/look_inside.py"),
+        ("/lib/gpt_classifier/__main__.py", "python -m gpt_classifier look-inside"),
+        ("/bin/gpt-classifier", "gpt-classifier look-inside"),
+        ("/bin/pytest", "gpt-classifier look-inside"),
+    ):
+        monkeypatch.setattr(sys, "argv", [started])
+        with pytest.raises(SystemExit):
+            script("look_inside").main(["--help"])
+        assert capsys.readouterr().out.startswith(f"usage: {named} [")
+
+
+def test_a_folder_of_the_users_own_adds_to_conf(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    own = tmp_path / "my own, conf's"
+    (own / "model").mkdir(parents=True)
+    (own / "model" / "mine.yaml").write_text(
+        "defaults: [gpt2-nano, _self_]\nweights: random\nbackbone: {n_layer: 1, n_embd: 24}\n"
+    )
+    (own / "data").mkdir()
+    (own / "data" / "mine.yaml").write_text("defaults: [sample_sms, _self_]\nval_fraction: 0.2\n")
+    script("generate").main(["--model", "mine", "--config-dir", str(own), "--prompt", "x"])
+    assert "perplexity of the prompt" in capsys.readouterr().out
+    run = train("data=mine", "trainer.max_epochs=1", base=["--config-dir", str(own), *SMALL])
+    assert run.metrics["settings"]["data"] == "mine"
+    checkpoint = str(run.folder / "checkpoints" / "best.ckpt")
+    other = ["--config-dir", str(own), "--checkpoint", checkpoint, "--split", "val", "data=mine"]
+    script("evaluate").main(other)
+    table = pd.read_csv(run.folder / "evaluation" / "predictions.csv")
+    assert len(table) == len(run.texts("val")) == 72  # 0.2 of the balanced 360
+    with pytest.raises(SystemExit, match="--config-dir: expected a folder"):
+        script("generate").main(["--model", "mine", "--config-dir", "nowhere", "--prompt", "x"])
+
+
+def test_predict_sets_what_computing_gains_from_unless_the_user_did(
+    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train("trainer.max_epochs=1")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    script("predict").main(["--outputs", str(tmp_path), "--text", "hello"])
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64"
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"

@@ -13,7 +13,7 @@ LENGTHS = np.array([3, 9, 1, 4, 7, 2, 8, 5, 6, 10])
 
 def dataset() -> TokenDataset:
     rows = [np.arange(1, n + 1, dtype=np.int32) for n in LENGTHS]
-    return TokenDataset(rows, labels=[0, 1] * 5, pad_id=99)
+    return TokenDataset("train", rows, torch.tensor([0, 1] * 5), pad_id=99)
 
 
 def test_rows_are_padded_on_the_right() -> None:
@@ -37,6 +37,24 @@ def test_evaluation_goes_by_length_with_a_budget_of_tokens() -> None:
     assert sorted(i for indices, _ in batches for i in indices) == list(range(300))
     assert max(len(indices) * length for indices, length in batches) <= EVALUATION_TOKENS
     assert sum(len(indices) * length for indices, length in batches) < 1.1 * lengths.sum()
+
+
+def test_the_budget_of_tokens_can_be_that_of_a_larger_device() -> None:
+    lengths = np.random.default_rng(0).integers(1, 500, 300)
+    few, many = (list(EvaluationBatches(lengths, 8, "batch", budget=budget)) for budget in (16 * 4096, 400))
+    assert len(few) < len(list(EvaluationBatches(lengths, 8, "batch"))) < len(many)
+    assert 4096 < max(len(indices) * length for indices, length in few) <= 16 * 4096
+    assert all(len(indices) == 1 for indices, length in many if length > 200)
+
+
+def test_batches_carry_weights_only_where_they_differ() -> None:
+    rows = [np.ones(2, dtype=np.int32)] * 3
+    weighted = TokenDataset("train", rows, torch.tensor([0, 1, 1]), 0, weights=[2.0, 0.5, 0.5])
+    weights = weighted[[2, 0], 2].weights
+    assert weights is not None
+    assert (weights.tolist(), weights.dtype) == ([0.5, 2.0], torch.float32)
+    assert TokenDataset("train", rows, torch.tensor([0, 1, 1]), 0, weights=[1.0, 1.0, 1.0])[[0, 1], 2].weights is None
+    assert TokenDataset("train", rows, torch.tensor([0, 1, 1]), 0)[[0, 1], 2].weights is None
 
 
 def test_training_batches_hold_messages_of_like_length_and_new_ones_each_epoch() -> None:
@@ -90,16 +108,19 @@ def test_processes_take_equally_many_evaluation_steps_and_cover_everything(n: in
 def test_chapters_batches(gpt2_vocabulary: None, sms_file: object) -> None:
     from gpt_classifier.data.datamodule import MessageDataModule
     from gpt_classifier.data.sources import SmsSpam
+    from gpt_classifier.data.tokenizers import load_tokenizer
+    from gpt_classifier.tasks import SingleLabel
 
     data = MessageDataModule(
         SmsSpam(str(sms_file), "unused", [], "", "minimal"),
-        tokenizer="gpt2",
+        tokenizer=load_tokenizer("gpt2"),
+        task=SingleLabel,
         context_length=1024,
         deduplicate="none",
-        balance="undersample",
+        balance="undersample_all",
         val_fraction=0.1,
         test_fraction=0.2,
-        stratify=False,
+        split="random",
         split_seed=123,
         split_shuffles=1,
         train_size=None,
@@ -123,10 +144,10 @@ def test_chapters_batches(gpt2_vocabulary: None, sms_file: object) -> None:
 
 @pytest.mark.parametrize(("truncate", "kept"), [("head", "1\n2"), ("tail", "2\n3")])
 def test_truncation_names_the_end_that_is_kept(truncate: str, kept: list[int]) -> None:
-    from gpt_classifier.data.tokenizers import encode, load_encoding
+    from gpt_classifier.data.tokenizers import load_tokenizer
 
-    encoding = load_encoding("gpt2-nano")
-    rows, cut = encode(["1\n2\n3", "1"], encoding, 3, truncate)  # type: ignore
-    assert encoding.decode(rows[0].tolist()) == kept
+    tokenizer = load_tokenizer("gpt2-nano")
+    rows, cut = tokenizer.encode(["1\n2\n3", "1"], 3, truncate)  # type: ignore
+    assert "".join(tokenizer.pieces(rows[0])) == kept
     assert len(rows[1]) == 1
     assert cut == 1

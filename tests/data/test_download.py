@@ -6,6 +6,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "/bomb.zip": zipped("SMSSpamCollection", b"0" * 4_000_000),
             "/broken.zip": ARCHIVE,
             "/stalled.zip": ARCHIVE,
+            "/awaited.zip": ARCHIVE,
         }.get(self.path)
         self.server.requests.append(self.path)  # type: ignore[attr-defined]
+        if self.path == "/awaited.zip":  # the first request waits for whether a second comes meanwhile
+            second = self.server.second  # type: ignore[attr-defined]
+            second.set() if len(self.server.requests) > 1 else second.wait(0.3)  # type: ignore[attr-defined]
         if body is None:
             self.send_error(404)
             return
@@ -65,6 +70,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTT
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.requests = []  # type: ignore[attr-defined]
+        server.second = threading.Event()  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -102,12 +108,21 @@ def test_file_is_unpacked_and_fetched_once(fetch: Callable, server: http.server.
 def test_bad_place_is_told_and_leaves_nothing_behind(fetch: Callable, tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason) as error:
         fetch(name)
-    assert "data.path=" in str(error.value)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert f"/{name}.zip" in str(error.value)
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_mirror_serves_when_the_first_place_does_not(fetch: Callable) -> None:
     assert fetch("broken", "other-content", "good").read_bytes() == CONTENT
+
+
+def test_of_several_processes_one_downloads_and_the_others_find_the_file(
+    fetch: Callable, server: http.server.ThreadingHTTPServer
+) -> None:
+    with ThreadPoolExecutor(3) as pool:  # the lock is one of files: it holds between threads as between processes
+        paths = list(pool.map(fetch, ["awaited"] * 3))
+    assert {path.read_bytes() for path in paths} == {CONTENT}
+    assert server.requests == ["/awaited.zip"]  # type: ignore[attr-defined]
 
 
 def test_damaged_cached_file_is_fetched_again(fetch: Callable) -> None:
@@ -125,7 +140,7 @@ def test_a_failed_repair_keeps_what_was_there(fetch: Callable) -> None:
 
 def test_member_names_can_not_reach_outside_the_folder(fetch: Callable, tmp_path: Path) -> None:
     path = fetch("outside")
-    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+    assert [file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".lock"] == [path]
 
 
 def test_real_archive_over_http(sms_zip: Path, sms_file: Path, tmp_path: Path) -> None:

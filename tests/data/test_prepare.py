@@ -1,68 +1,13 @@
-"""Deduplicate, balance, split."""
-
-from pathlib import Path
+"""Deduplicate, balance, take a part of."""
 
 import pandas as pd
 import pytest
+from frames import messages, pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt_classifier.data import prepare
-from gpt_classifier.data.sources import SmsSpam
-from gpt_classifier.errors import UserError
-
-
-def messages(*rows: tuple[str, str, str | None]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["text", "label", "split"]).astype({"split": object})
-
-
-def pool(**counts: int) -> pd.DataFrame:
-    return messages(*[(f"{label} {i}", label, None) for label, n in counts.items() for i in range(n)])
-
-
-@pytest.fixture
-def chapter(sms_file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The real messages as pandas reads them by default, and as they are split by default."""
-    frame = SmsSpam(str(sms_file), "unused", [], "", "minimal").load().frame
-    balanced = prepare.balance(frame, "undersample", ["ham", "spam"], seed=123)
-    return frame, prepare.split(balanced, 0.1, 0.2, stratify=False, seed=123)
-
-
-def test_split_is_the_one_of_the_books_chapter_row_for_row(chapter: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    frame, ours = chapter
-    ham, spam = (frame[frame["label"] == label] for label in ("ham", "spam"))
-    theirs = pd.concat([ham.sample(747, random_state=123), spam]).sample(frac=1, random_state=123)
-    bounds = {"train": (0, 1045), "val": (1045, 1194), "test": (1194, 1494)}
-    for name, (start, end) in bounds.items():
-        assert ours.loc[ours["split"] == name, "text"].tolist() == theirs["text"].iloc[start:end].tolist()
-
-
-def test_duplicates_across_the_chapters_split_are_counted(chapter: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    assert prepare.overlap(chapter[1])["test"] == {"exact": 37, "near": 51}
-
-
-def test_shuffled_twice_the_split_is_that_of_the_books_experiments(chapter: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    frame, once = chapter
-    balanced = prepare.balance(frame, "undersample", ["ham", "spam"], seed=123)
-    ours = prepare.split(balanced, 0.1, 0.2, stratify=False, seed=123, shuffles=2)
-    ham, spam = (frame[frame["label"] == label] for label in ("ham", "spam"))
-    theirs = (
-        pd.concat([ham.sample(747, random_state=123), spam]).sample(frac=1, random_state=123).reset_index(drop=True)
-    )
-    theirs = theirs.sample(frac=1, random_state=123).reset_index(drop=True)
-    bounds = {"train": (0, 1045), "val": (1045, 1194), "test": (1194, 1494)}
-    for name, (start, end) in bounds.items():
-        assert ours.loc[ours["split"] == name, "text"].tolist() == theirs["text"][start:end].tolist()
-    assert ours["text"].tolist() != once["text"].tolist()
-    assert prepare.overlap(ours)["test"]["exact"] == 36
-
-
-def test_near_deduplication_leaves_no_overlap(chapter: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    frame, _ = prepare.deduplicate(chapter[0], "near")
-    balanced = prepare.balance(frame, "undersample", ["ham", "spam"], seed=123)
-    split = prepare.split(balanced, 0.1, 0.2, stratify=False, seed=123)
-    assert prepare.overlap(split) == {"val": {"exact": 0, "near": 0}, "test": {"exact": 0, "near": 0}}
-
+from gpt_classifier.errors import OptionError, UserError
 
 DUPLICATES = messages(
     ("Call 0800 now!", "spam", None),
@@ -94,53 +39,63 @@ def test_training_messages_that_stand_in_a_given_test_set_are_dropped_there_only
     assert kept["split"].fillna("").tolist() == ["", "test", "test"]
 
 
-def test_undersampling_takes_every_class_to_the_smallest_and_leaves_given_splits() -> None:
+def split_messages(train: dict[str, int], val: dict[str, int]) -> pd.DataFrame:
+    return pd.concat([pool(**train).assign(split="train"), pool(**val).assign(split="val")], ignore_index=True)
+
+
+def counts(frame: pd.DataFrame, split: str) -> dict[str, int]:
+    return frame.loc[frame["split"] == split, "label"].value_counts().to_dict()
+
+
+def test_undersampling_all_takes_every_class_to_the_smallest_and_leaves_given_splits() -> None:
     frame = pd.concat([pool(a=10, b=4, c=7), messages(("t", "a", "test"))], ignore_index=True)
-    balanced = prepare.balance(frame, "undersample", ["a", "b", "c"], seed=1)
+    balanced, told = prepare.undersample_all(frame, ["a", "b", "c"], seed=1)
     assert balanced["label"].tolist() == ["a"] * 4 + ["b"] * 4 + ["c"] * 4 + ["a"]
-    assert prepare.balance(frame, "none", ["a", "b", "c"], seed=1).equals(frame)
+    assert told == "dropped 9 of 21 messages so that every class has 4 (balance=undersample_all)"
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    counts=st.lists(st.integers(3, 60), min_size=2, max_size=5),
-    val_fraction=st.floats(0.05, 0.4),
-    test_fraction=st.floats(0.05, 0.4),
-    seed=st.integers(0, 1000),
-)
-def test_stratified_split_uses_every_message_once_and_every_class_everywhere(
-    counts: list[int], val_fraction: float, test_fraction: float, seed: int
-) -> None:
-    frame = pool(**{f"class{i}": n for i, n in enumerate(counts)})
-    split = prepare.split(frame, val_fraction, test_fraction, stratify=True, seed=seed)
-    assert sorted(split["text"]) == sorted(frame["text"])
-    by_class = split.groupby(["label", "split"]).size().unstack(fill_value=0)
-    assert (by_class > 0).all().all()
-    for i, n in enumerate(counts):
-        assert abs(by_class.loc[f"class{i}", "test"] - test_fraction * n) <= 1
+def test_undersampling_drops_training_messages_only() -> None:
+    frame = split_messages({"a": 10, "b": 4, "c": 7}, {"a": 5, "b": 1})
+    balanced, told = prepare.undersample(frame, ["a", "b", "c"], seed=1)
+    assert counts(balanced, "train") == {"a": 4, "b": 4, "c": 4}
+    assert counts(balanced, "val") == {"a": 5, "b": 1}
+    assert balanced.loc[balanced["split"] == "train", "text"].is_unique
+    assert told == "dropped 9 of 21 training messages so that every class has 4 (balance=undersample)"
+    assert prepare.undersample(balanced, ["a", "b", "c"], seed=1)[1] == ""
 
 
-@pytest.mark.parametrize(("given_split", "sizes"), [("val", (80, 3, 20)), ("test", (90, 10, 3))])
-def test_given_splits_are_complete_and_the_rest_takes_its_fraction(
-    given_split: str, sizes: tuple[int, int, int]
-) -> None:
-    given_rows = messages(*[(f"given {i}", "a", given_split) for i in range(3)])
-    frame = pd.concat([pool(a=50, b=50), given_rows], ignore_index=True)
-    for stratify in (False, True):
-        split = prepare.split(frame, 0.1, 0.2, stratify=stratify, seed=0)
-        assert tuple((split["split"] == name).sum() for name in prepare.SPLITS) == sizes
-        assert split.loc[split["split"] == given_split, "text"].tolist() == ["given 0", "given 1", "given 2"]
+def test_oversampling_repeats_training_messages_evenly() -> None:
+    frame = split_messages({"a": 10, "b": 4, "c": 7}, {"a": 5, "b": 1})
+    balanced, told = prepare.oversample(frame, ["a", "b", "c"], seed=1)
+    assert counts(balanced, "train") == {"a": 10, "b": 10, "c": 10}
+    assert counts(balanced, "val") == {"a": 5, "b": 1}
+    times = balanced[balanced["label"] == "b"].query("split == 'train'")["text"].value_counts()
+    assert (len(times), set(times)) == (4, {2, 3})
+    assert told == "added 9 repeats to the 21 training messages so that every class has 10 (balance=oversample)"
+    assert prepare.oversample(frame, ["a", "b", "c"], seed=1)[0].equals(balanced)
+    assert not prepare.oversample(frame, ["a", "b", "c"], seed=2)[0].equals(balanced)
 
 
-@pytest.mark.parametrize("fractions", [(0.0, 0.2), (0.5, 0.5), (-0.1, 0.2), (0.1, 1.2)])
-def test_fractions_that_leave_nothing_are_refused(fractions: tuple[float, float]) -> None:
-    with pytest.raises(UserError, match=r"data\.(val|test)_fraction"):
-        prepare.split(pool(a=10, b=10), *fractions, stratify=False, seed=0)
+def test_class_weights_are_inverse_to_frequency_with_mean_one() -> None:
+    frame = split_messages({"a": 30, "b": 10}, {"a": 2, "b": 1})
+    weighed, told = prepare.weigh(frame, ["a", "b"], by_class=True)
+    train = weighed[weighed["split"] == "train"]
+    assert train.groupby("label")["weight"].first().to_dict() == pytest.approx({"a": 40 / 60, "b": 40 / 20})
+    assert train["weight"].mean() == pytest.approx(1)
+    assert (weighed.loc[weighed["split"] == "val", "weight"] == 1).all()
+    assert told == "weights of the training messages by class: a 0.667, b 2 (balance=weights)"
 
 
-def test_an_empty_split_is_refused() -> None:
-    with pytest.raises(UserError, match="none is left for the val split"):
-        prepare.split(pool(a=4, b=4), 0.1, 0.2, stratify=False, seed=0)
+def test_weights_of_the_source_have_mean_one_and_multiply_those_of_classes() -> None:
+    frame = split_messages({"a": 2, "b": 2}, {"a": 1}).assign(weight=[1.0, 3.0, 2.0, 2.0, 7.0])
+    assert prepare.weigh(frame, ["a", "b"], by_class=False)[0]["weight"].tolist() == [0.5, 1.5, 1.0, 1.0, 1.0]
+    frame = split_messages({"a": 3, "b": 1}, {}).assign(weight=[0.0, 1.0, 1.0, 1.0])
+    weights = prepare.weigh(frame, ["a", "b"], by_class=True)[0]["weight"]
+    assert weights.mean() == pytest.approx(1)
+    assert weights[3] / weights[1] == pytest.approx(3)
+    assert "weight" not in prepare.weigh(split_messages({"a": 3, "b": 1}, {}), ["a", "b"], by_class=False)[0]
+    with pytest.raises(OptionError, match="weights: expected weights of which some"):
+        prepare.weigh(frame.assign(weight=0.0), ["a", "b"], by_class=False)
 
 
 @settings(max_examples=60, deadline=None)
@@ -162,7 +117,7 @@ def test_training_subset_can_be_a_fraction_and_leaves_the_other_splits() -> None
 
 @pytest.mark.parametrize("size", [1, 101, 0, -3, 0.001, 2.5])
 def test_impossible_training_sizes_are_refused(size: float) -> None:
-    with pytest.raises(UserError, match=r"data\.train_size: expected a number"):
+    with pytest.raises(UserError, match=r"train_size: expected a number"):
         prepare.subset_train(pool(a=50, b=50).assign(split="train"), size, seed=0)
 
 
@@ -178,13 +133,17 @@ def test_given_splits_need_no_messages_of_a_class() -> None:
     prepare.check_classes(pd.concat([pool(a=1, b=1), given_rows], ignore_index=True), ["a", "b"])
 
 
-def test_fractions_that_leave_a_class_without_training_messages_are_refused() -> None:
-    with pytest.raises(UserError, match="class 'b' none is left for training"):
-        prepare.split(pool(a=50, b=2), 0.1, 0.8, stratify=True, seed=0)
+def test_fewer_splits_need_fewer_messages_of_a_class() -> None:
+    prepare.check_classes(pool(a=5, b=1), ["a", "b"], ("train",))
+    with pytest.raises(UserError, match="at least 2 messages"):
+        prepare.check_classes(pool(a=5, b=1), ["a", "b"], ("train", "val"))
 
 
 def test_unknown_ways_are_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.balance: expected none or undersample, but it is fuzzy"):
-        prepare.balance(pool(a=3), "fuzzy", ["a"], 0)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"data\.deduplicate: expected none, exact or near, but it is fuzzy"):
+    with pytest.raises(OptionError, match=r"deduplicate: expected none, exact or near, but it is fuzzy"):
         prepare.deduplicate(pool(a=3), "fuzzy")  # type: ignore[arg-type]
+
+
+def test_hash_tells_texts_apart() -> None:
+    assert prepare.text_hash("hello") == "2cf24dba5fb0a30e"
+    assert prepare.text_hash("\ud83d") != prepare.text_hash("\ud83e")  # halves of characters, as JSON can hold them

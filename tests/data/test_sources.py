@@ -2,13 +2,16 @@
 
 import json
 import logging
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from gpt_classifier.data.sources import SampleSms, SmsSpam, Table
-from gpt_classifier.errors import UserError
+from gpt_classifier.data.sources import SampleSms, SmsSpam, Table, Texts
+from gpt_classifier.errors import OptionError, UserError, option_group
 
 ROWS = [("fine, I say", "good"), ('a "quoted" word', "bad"), ("two\nlines", "good"), ("NA", "bad"), ("naïve", "good")]
 
@@ -56,7 +59,7 @@ def test_classes_may_be_called_none_or_null(tmp_path: Path) -> None:
 def test_missing_values_of_nullable_columns_are_told(tmp_path: Path, dtype: str) -> None:
     labels = pd.array([1, None, 2] if dtype == "Int64" else ["a", None, "b"], dtype=dtype)  # type: ignore[call-overload]
     path = write(tmp_path / "reviews.parquet", pd.DataFrame({"text": list("abc"), "label": labels}))
-    with pytest.raises(UserError, match=r"1 of 3 rows .* have no label, the first in data row 2"):
+    with pytest.raises(UserError, match=r"1 of 3 rows have no label, the first in data row 2"):
         Table(str(path), "text", "label").load()
 
 
@@ -77,22 +80,24 @@ def test_given_validation_and_test_files_keep_their_place(tmp_path: Path) -> Non
 def test_label_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"]}))
     test = write(tmp_path / "test.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "c"]}))
-    with pytest.raises(UserError, match=r"data\.test_path: its label 'c' does not occur"):
+    with pytest.raises(
+        UserError, match=r"test_path: expected .* labels of the training file \(a, b\), .* where 'c' is a label too"
+    ):
         Table(str(train), "text", "label", test_path=str(test)).load()
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("text,label\nhello,a\n  ,b\n", "1 of 2 rows .* have an empty text, the first in data row 2.*drop_incomplete"),
-        ("text,label\nhello,\nbye,b\n", "1 of 2 rows .* have no label, the first in data row 1"),
+        ("text,label\nhello,a\n  ,b\n", "1 of 2 rows have an empty text, the first in data row 2.*drop_incomplete"),
+        ("text,label\nhello,\nbye,b\n", "1 of 2 rows have no label, the first in data row 1"),
         ("text,label\nhello,nan\nbye,b\n", "have no label"),
         ("text,label\n", "has no rows"),
-        ("", "can't be read as a table"),
-        ("text,label\nhello, big,a\nbye,b\n", r"can't be read as a table .*data\.separator"),
-        ("text,label\nhello,a\nbye,b,c,d\n", r"can't be read as a table .*data\.separator"),
-        ("body,label\nhello,a\n", r"data\.text_column: no column 'text' in .*; it has: body, label\."),
-        ("text;label\nhello;a\n", "it has: text;label"),
+        ("", "expected a table with columns"),
+        ("text,label\nhello, big,a\nbye,b\n", r"expected a table with columns .*separator and quoting"),
+        ("text,label\nhello,a\nbye,b,c,d\n", r"expected a table with columns .*separator and quoting"),
+        ("body,label\nhello,a\n", r"text_column: expected a column of .* \(body, label\), but it is 'text'"),
+        ("text;label\nhello;a\n", r"expected a column of .* \(text;label\)"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, content: str, expected: str) -> None:
@@ -106,8 +111,11 @@ def test_incomplete_rows_are_dropped_on_request(tmp_path: Path, caplog: pytest.L
     path = tmp_path / "reviews.jsonl"
     rows = [{"text": "a", "label": "x"}, {"text": None, "label": "x"}, {"text": "c", "label": None}]
     path.write_text("\n".join(map(json.dumps, rows)))
+    rows.append({"text": "d", "label": "y"})
+    path.write_text("\n".join(map(json.dumps, rows)))
     messages = Table(str(path), "text", "label", drop_incomplete=True).load()
-    assert messages.frame["text"].tolist() == ["a"]
+    assert messages.frame["text"].tolist() == ["a", "d"]
+    assert messages.frame["row"].tolist() == [0, 3]  # as they are numbered in the file
     assert "dropped 1 rows with an empty text" in caplog.text
     assert "dropped 1 rows with no label" in caplog.text
 
@@ -115,7 +123,7 @@ def test_incomplete_rows_are_dropped_on_request(tmp_path: Path, caplog: pytest.L
 def test_other_encoding_is_told_and_can_be_set(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_bytes("text,label\ncafé,a\nthé,b\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"data\.encoding: expected .* as utf-8"):
+    with pytest.raises(UserError, match=r"encoding: expected the encoding of .* but it is utf-8"):
         Table(str(path), "text", "label").load()
     frame = Table(str(path), "text", "label", encoding="latin-1").load().frame
     assert frame["text"].tolist() == ["café", "thé"]
@@ -137,7 +145,7 @@ def test_separator_and_quoting_can_be_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["reviews.xlsx", "reviews", "damaged.parquet", "damaged.jsonl"])
 def test_unreadable_format_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("no table\n")
-    with pytest.raises(UserError, match=r"data\.path: "):
+    with pytest.raises(UserError, match=r"^path: "):
         Table(str(tmp_path / name), "text", "label").load()
 
 
@@ -147,21 +155,109 @@ def test_unreadable_format_is_told(tmp_path: Path, name: str) -> None:
 def test_stray_quotation_marks_are_told_instead_of_swallowing_rows(tmp_path: Path, content: str) -> None:
     path = tmp_path / "reviews.tsv"
     path.write_text(content)
-    with pytest.raises(UserError, match=r"quotation mark that does not quote a whole field.*data\.quoting=none"):
+    with pytest.raises(UserError, match=r"quotation mark that does not quote a whole field.*quoting=none"):
         Table(str(path), "text", "label").load()
     assert len(Table(str(path), "text", "label", quoting="none").load().frame) == content.count("\n") - 1
 
 
 def test_label_column_is_another_than_the_text_column() -> None:
-    with pytest.raises(UserError, match=r"data\.label_column: it is 'text', the column of texts"):
+    with pytest.raises(UserError, match=r"label_column: expected another column than that of texts, but it is 'text'"):
         Table("reviews.csv", "text", "text")
 
 
 def test_missing_file_is_told() -> None:
     with pytest.raises(UserError, match=r"there is no file nowhere\.csv"):
         Table("nowhere.csv", "text", "label").load()
-    with pytest.raises(UserError, match=r"Set data\.path=FILE"):
+    with pytest.raises(UserError, match=r"Set path=FILE"):
         Table(None, "text", "label")
+
+
+def test_error_names_the_option_as_the_caller_does(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label\nhello,\n")
+    with pytest.raises(OptionError, match="drop_incomplete=true") as error, option_group("data"):
+        Table(str(path), "text", "label").load()
+    assert str(error.value).startswith("data.path: expected a file with a text and a label in every row")
+    assert "set data.drop_incomplete=true" in str(error.value)
+
+
+def test_groups_and_times_come_with_the_messages(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label,customer,sent\na,x,7,2024-05-31T18:30:00+02:00\nb,y,8,2024-05-31\n,y,8,never\n")
+    source = Table(str(path), "text", "label", drop_incomplete=True, group_column="customer", time_column="sent")
+    frame = source.load().frame
+    assert frame["group"].tolist() == ["7", "8"]
+    assert frame["time"].tolist() == [pd.Timestamp("2024-05-31 16:30", tz="UTC"), pd.Timestamp("2024-05-31", tz="UTC")]
+
+
+@pytest.mark.parametrize(
+    ("values", "oldest"),
+    [
+        (["10", "9", "1e3"], 1),
+        ([3.5, -1, 2], 1),
+        (["2024-01-02", "2023", "2024-01-02T00:00:01"], 1),
+        (["2024-01-01T00:30:00+02:00", "2024-01-01", "2024-01-01 01:00"], 0),
+        ([pd.Timestamp("2024-02-01"), pd.Timestamp("2024-01-01"), pd.Timestamp("2024-03-01")], 1),
+        ([date(2024, 2, 1), date(2024, 1, 1), date(2024, 3, 1)], 1),
+    ],
+)
+def test_times_are_numbers_dates_or_iso_strings(tmp_path: Path, values: list, oldest: int) -> None:
+    path = write(tmp_path / "reviews.parquet", pd.DataFrame({"text": list("abc"), "label": list("xyx"), "t": values}))
+    times = Table(str(path), "text", "label", time_column="t").load().frame["time"]
+    assert times.argmin() == oldest
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            {"time_column": "sent"},
+            r"time_column: expected .*ISO 8601 .*but it is 'sent', which has 'soon' in data row 2",
+        ),
+        ({"group_column": "customer"}, r"group_column: expected .*every row, but it is 'customer', .* data row 1"),
+        ({"group_column": "client"}, r"group_column: expected a column of .* \(text, label, customer, sent\)"),
+    ],
+)
+def test_unusable_groups_and_times_are_told(tmp_path: Path, columns: dict[str, str], expected: str) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("text,label,customer,sent\na,x,,2024-05-31\nb,y,8,soon\n")
+    with pytest.raises(OptionError, match=expected):
+        Table(str(path), "text", "label", **columns).load()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series])
+def test_texts_in_memory_are_taken_from_any_sequence(kind: Callable) -> None:
+    messages = Texts(kind(["b", "a", "c"]), kind([10, 9, 10]), kind([1, 0.5, 2]), kind(["p", "q", "p"])).load()
+    assert messages.class_names == ["9", "10"]
+    assert messages.frame.to_dict("list") == {
+        "text": ["b", "a", "c"],
+        "label": ["10", "9", "10"],
+        "weight": [1.0, 0.5, 2.0],
+        "group": ["p", "q", "p"],
+        "split": [None, None, None],
+        "row": [0, 1, 2],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((["a", " "], ["x", "y"]), r"texts: expected str that are not empty, but it is ' ' in place 1"),
+        ((["a", 3], ["x", "y"]), r"texts: .* 3 in place 1"),
+        (("ab", ["x", "y"]), r"texts: expected a sequence of texts, but it is a single str"),
+        (([], []), r"texts: expected at least one text"),
+        ((["a", "b"], ["x"]), r"labels: expected as many as there are texts, 2, but it is 1 values"),
+        ((["a", "b"], ["x", None]), r"labels: expected a value for each text, but it is None in place 1"),
+        ((["a", "b"], ["x", ""]), r"labels: expected labels that are not empty"),
+        ((["a", "b"], ["x", "y"], [1]), r"weights: expected as many"),
+        ((["a", "b"], ["x", "y"], [1, -1]), r"weights: expected numbers of at least 0, but it is -1 in place 1"),
+        ((["a", "b"], ["x", "y"], [1, "much"]), r"weights: expected numbers of at least 0"),
+        ((["a", "b"], ["x", "y"], None, [1]), r"groups: expected as many"),
+    ],
+)
+def test_texts_in_memory_that_can_not_be_trained_on_are_refused(arguments: tuple, expected: str) -> None:
+    with pytest.raises(OptionError, match=expected):
+        Texts(*arguments)
 
 
 URLS, SHA = ["http://127.0.0.1:9/none.zip"], "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
@@ -190,7 +286,7 @@ def test_local_file_without_quoting_keeps_stray_quotation_marks(
 def test_local_file_that_is_something_else_is_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "collection"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"data\.(path|encoding): "):
+    with pytest.raises(UserError, match=r"^(path|encoding): "):
         SmsSpam(str(path), "unused", URLS, SHA).load()
 
 

@@ -1,5 +1,7 @@
 """Classifiers side by side: paired tests, baselines, and one sentence."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -9,10 +11,11 @@ from gpt_classifier.evaluation.baselines import fit_baselines
 from gpt_classifier.evaluation.comparison import Contender
 
 LABELS = np.array([0, 1] * 100)
+MANY = np.array([0, 1] * 1000)
 
 
-def contender(name: str, wrong: range, speed: float = 100.0) -> Contender:
-    predicted = LABELS.copy()
+def contender(name: str, wrong: range, speed: float = 100.0, labels: np.ndarray = LABELS) -> Contender:
+    predicted = labels.copy()
     predicted[list(wrong)] ^= 1
     return Contender(name, predicted, None, speed, 1.0)
 
@@ -29,31 +32,51 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_differing_messages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("contenders", "expected"),
+    ("labels", "best", "faster", "expected"),
     [
-        (
-            [contender("a", range(0)), contender("b", range(30), 900)],
-            "Ship a, with 100.00% .* more than chance explains",
-        ),
-        ([contender("a", range(5)), contender("b", range(8), 900)], "Ship a, .* 200 messages are too few to be sure"),
-        (
-            [contender("a", range(5)), contender("b", range(5), 900)],
-            r"Ship b: .* at most 0\.0 points .* 9 times as fast",
-        ),
-        ([contender("a", range(5))], "there is nothing else"),
+        (MANY, range(5), (range(6), 900), r"Ship b: with 99\.70% .* 0\.\d points behind a .* and 9 times as fast"),
+        (MANY, range(5), (range(6), 199), r"Ship a, with 99\.75% .* 2000 messages are too few to be sure"),
+        (MANY, range(5), (range(13), 900), r"Ship a, .* b comes next with 99\.35%, more than chance explains"),
+        (LABELS, range(5), (range(6), 900), r"Ship a, .* 200 messages are too few to be sure of that \(p = 1\.000\)"),
+        (LABELS, range(0), (range(30), 900), r"Ship a, with 100\.00% .* more than chance explains"),
+        (LABELS, range(5), (range(5), 900), r"Ship b, with 97\.50% .* a comes next with 97\.50%"),
+    ],
+    ids=[
+        "hardly worse",
+        "less than twice as fast",
+        "worse by more than chance",
+        "perhaps more than a point worse",
+        "much worse",
+        "as good",
     ],
 )
-def test_verdict_takes_the_faster_one_only_if_it_is_hardly_worse(contenders: list[Contender], expected: str) -> None:
-    import re
+def test_verdict_takes_the_faster_one_only_if_it_is_hardly_worse(
+    labels: np.ndarray, best: range, faster: tuple[range, float], expected: str
+) -> None:
+    contenders = [contender("a", best, 100, labels), contender("b", *faster, labels)]
+    assert re.search(expected, comparison.verdict(comparison.compare(contenders, labels, classes=2)))
 
-    lines = comparison.compare(contenders, LABELS, classes=2)
-    # equal accuracy ranks the faster first; ask for the slower as the best to test the rule itself
-    if "Ship b" in expected:
-        lines = [
-            comparison.Line(contenders[0], 0.975, 1.0, None, None),
-            comparison.Line(contenders[1], 0.975, 1.0, None, comparison.pair(*contenders, LABELS)),
-        ]
-    assert re.search(expected, comparison.verdict(lines))
+
+def test_verdict_on_one_classifier_says_that_it_is_the_only_one() -> None:
+    lines = comparison.compare([contender("a", range(5))], LABELS, classes=2)
+    assert comparison.verdict(lines) == "Ship a, with 97.50% of 200 messages right: there is nothing else to choose."
+
+
+def test_lines_are_ranked_by_accuracy_and_measured_against_the_first() -> None:
+    probabilities = np.stack([1 - LABELS, LABELS], axis=1)
+    sure = Contender("sure", LABELS.copy(), probabilities, 1.0, 2.0, "a note")
+    second, third = contender("second", range(1)), contender("third", range(4))
+    lines = comparison.compare([third, second, sure], LABELS, classes=2)
+    assert [line.contender.name for line in lines] == ["sure", "second", "third"]
+    assert [line.accuracy for line in lines] == pytest.approx([1.0, 0.995, 0.98])
+    assert lines[0].against_best is None
+    assert lines[0].calibration_error == pytest.approx(0.0)
+    assert lines[1].calibration_error is None
+    assert lines[2].against_best == comparison.pair(sure, third, LABELS)
+    rows = comparison.table(lines).splitlines()
+    assert len(rows) == 5
+    assert rows[2].startswith("| sure | 100.00% | 1.0000 | 0.0000 |")
+    assert "| 4 / 0 | 0.1250 |" in rows[4]
 
 
 def test_baselines_learn_and_are_chosen_on_validation() -> None:

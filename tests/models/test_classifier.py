@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt_classifier.errors import UserError
-from gpt_classifier.models.classifier import GPTClassifier
+from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import train_everything, train_head_only, train_last_blocks
 from gpt_classifier.models.gpt import GPT, Attention, GPTConfig
 from gpt_classifier.models.pooling import POOLINGS
@@ -15,15 +15,15 @@ CONFIG = GPTConfig(vocab_size=50, n_positions=40, n_embd=24, n_layer=3, n_head=4
 MESSAGE = [7, 3, 11, 2, 45]
 
 
-def classifier(pooling: str, num_classes: int = 3, config: GPTConfig = CONFIG) -> GPTClassifier:
-    return GPTClassifier(GPT(config).initialise(), POOLINGS[pooling](), num_classes).eval()
+def classifier(pooling: str, num_classes: int = 3, config: GPTConfig = CONFIG) -> Classifier:
+    return Classifier(GPT(config).initialise(), POOLINGS[pooling](), num_classes).eval()
 
 
 def padded(length: int, pad_id: int = 49) -> tuple[Tensor, Tensor]:
     return torch.tensor([MESSAGE + [pad_id] * (length - len(MESSAGE))]), torch.tensor([len(MESSAGE)])
 
 
-@pytest.mark.parametrize("pooling", ["last_token", "first_token", "mean"])
+@pytest.mark.parametrize("pooling", ["last_token", "first_token", "mean", "max"])
 def test_prediction_does_not_depend_on_padding(pooling: str) -> None:
     model = classifier(pooling)
     with torch.no_grad():
@@ -49,6 +49,7 @@ def test_poolings_read_the_positions_that_they_name() -> None:
         "last_token": [1, 7],
         "first_token": [0, 4],
         "mean": [0.5, 5.5],
+        "max": [1, 7],
         "padded_last_token": [3, 7],
         "padded_mean": [1.5, 5.5],
     }
@@ -60,7 +61,7 @@ def test_earlier_positions_do_not_see_later_ones() -> None:
     changed = ids.clone()
     changed[:, 6:] = (changed[:, 6:] + 1) % 50
     with torch.no_grad():
-        torch.testing.assert_close(backbone(ids)[:, :6], backbone(changed)[:, :6])
+        torch.testing.assert_close(backbone.hidden(ids)[:, :6], backbone.hidden(changed)[:, :6])
 
 
 def test_logits_are_float32_under_autocast() -> None:
@@ -87,14 +88,14 @@ def test_freezing_trains_what_it_names(freeze: object, trained: set[str]) -> Non
 
 def test_last_block_of_gpt2_small_has_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
-        model = GPTClassifier(GPT(GPTConfig()), POOLINGS["last_token"](), num_classes=2)
+        model = Classifier(GPT(GPTConfig()), POOLINGS["last_token"](), num_outputs=2)
     train_last_blocks(model, 1)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 7_090_946
 
 
 @pytest.mark.parametrize("n", [0, 4, -1])
 def test_impossible_numbers_of_blocks_are_refused(n: int) -> None:
-    with pytest.raises(UserError, match=r"freeze\.n: expected 1 to 3"):
+    with pytest.raises(UserError, match="n: expected 1 to 3"):
         train_last_blocks(classifier("last_token"), n)
 
 

@@ -20,7 +20,7 @@ def model() -> GPT:
 def step_by_step(model: GPT, prompt: list[int], n: int) -> list[int]:
     row = list(prompt)
     for _ in range(n):
-        hidden = model(torch.tensor([row[-12:]]))
+        hidden = model.hidden(torch.tensor([row[-12:]]))
         row.append(int(model.next_token_logits(hidden[0, -1]).argmax()))
     return row[len(prompt) :]
 
@@ -55,7 +55,7 @@ def test_sampling_repeats_with_the_same_seed_and_stays_among_the_top_k(model: GP
 def test_perplexity_and_log_probability_are_those_of_the_chain_rule(model: GPT) -> None:
     ids = [3, 17, 8, 8, 21]
     with torch.no_grad():
-        log_probabilities = model.next_token_logits(model(torch.tensor([ids])))[0].log_softmax(dim=-1)
+        log_probabilities = model.next_token_logits(model.hidden(torch.tensor([ids])))[0].log_softmax(dim=-1)
     steps = [log_probabilities[i, ids[i + 1]].item() for i in range(4)]
     assert perplexity(model, ids) == pytest.approx(math.exp(-sum(steps) / 4), rel=1e-5)
     together = log_probability(model, [ids[:2], [1]], [ids[2:], [2, 3, 4, 5, 6]])

@@ -71,7 +71,7 @@ def test_what_it_leaves_is_a_model_that_others_load(pretrain: Callable[..., Path
     theirs = GPT2LMHeadModel.from_pretrained(model_folder, dtype=torch.float32).eval()
     ids = torch.randint(0, 300, (2, 64))
     with torch.no_grad():
-        logits = ours.next_token_logits(ours(ids))
+        logits = ours.next_token_logits(ours.hidden(ids))
         torch.testing.assert_close(logits, theirs(ids).logits, atol=1e-4, rtol=1e-4)
     card = (model_folder / "README.md").read_text()
     assert "2,560" in card
@@ -170,7 +170,7 @@ def test_loss_is_the_cross_entropy_of_all_logits(reduction: str) -> None:
     gradient = model.wte.weight.grad
     assert gradient is not None
     model.wte.weight.grad = None
-    logits = model.next_token_logits(model(ids))
+    logits = model.next_token_logits(model.hidden(ids))
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
     expected.backward()
     torch.testing.assert_close(loss, expected)

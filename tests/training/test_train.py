@@ -1,6 +1,7 @@
 """`python train.py`: what it leaves, and that it means what it says."""
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -17,9 +18,16 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gpt_classifier.config import compose
+from gpt_classifier.data.batching import Batch
+from gpt_classifier.data.prepare import SPLITS
+from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
-from gpt_classifier.training.callbacks import BestCheckpoint
+from gpt_classifier.tasks import SingleLabel
+from gpt_classifier.training.build import build_module, build_trainer, load_data
+from gpt_classifier.training.callbacks import BestWeights
+from gpt_classifier.training.context import RunContext
+from gpt_classifier.training.module import ClassifierModule
 
 
 def command(*overrides: str, folder: Path, check: bool = True) -> subprocess.CompletedProcess:
@@ -154,9 +162,10 @@ def test_checkpoints_hold_plain_values_and_what_prediction_needs(train: Callable
     assert "optimizer_states" not in best
     assert last["optimizer_states"]
     spec = best["classifier"]
-    assert spec["class_names"] == ["ham", "spam"]
+    assert spec["task"] == {"kind": "single_label", "classes": ["ham", "spam"]}
     assert spec["pad_to"] == spec["max_length"] == run.metrics["data"]["longest"]["train"]
-    assert (spec["pooling"], spec["tokenizer"]) == ("padded_last_token", "gpt2-nano")
+    assert spec["pooling"] == {"name": "padded_last_token", "options": {}}
+    assert spec["tokenizer"] == load_tokenizer("gpt2-nano").state()
 
 
 def test_killed_and_resumed_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
@@ -222,7 +231,7 @@ def test_table_of_any_classes_trains_and_carries_their_names(train: Callable[...
         "data.label_column=stars",
         "data.train_size=null",
     )
-    assert run.checkpoint()["classifier"]["class_names"] == ["1", "3", "10"]
+    assert run.checkpoint()["classifier"]["task"]["classes"] == ["1", "3", "10"]
     assert run.metrics["data"]["splits"]["test"] == {"1": 4, "3": 4, "10": 4}
     assert len(run.metrics["best"]["test"]["confusion_matrix"]) == 3
 
@@ -235,7 +244,7 @@ def test_overlap_is_reported_and_warned_about(
     )
     run = train("data=csv", f"data.path={tmp_path / 'repeated.csv'}", "data.train_size=null")
     assert run.metrics["data"]["overlap"]["test"]["near"] == run.metrics["best"]["test"]["messages"]
-    assert "test messages also stand in the training set" in capsys.readouterr().out
+    assert "test messages also occur in the training set" in capsys.readouterr().out
 
 
 def test_sweep_runs_every_job_although_one_fails(
@@ -329,18 +338,18 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["trainer.precision=64"], "trainer.precision: expected one of"),
+        (["trainer.precision=64"], "trainer.precision: expected auto, 32-true, bf16-mixed or 16-mixed, but it is 64"),
         (["trainer=gpu"], "trainer: Lightning refuses these settings"),
         (["optimizer.lr=fast"], "optimizer.lr: expected a number of at least 0, but it is fast"),
         (["data.batch_size=0"], "data.batch_size: expected a whole number"),
-        (["data.batch_size=65"], "data.batch_size: 65 is more than the 64 training messages"),
+        (["data.batch_size=65"], "data.batch_size: expected at most 64, the number of training messages, but it is 65"),
         (["data.pad_to=wide"], "data.pad_to: expected batch, train, context or a number"),
         (
             ["data.pad_to=2000"],
-            "data.pad_to (tokens, at most the model's context): expected a whole number from 1 to 1024",
+            "data.pad_to: expected a whole number from 1 to 1024, but it is 2000. The model reads at most 1024 tokens",
         ),
-        (["data.max_length=0"], "expected a whole number from 1 to 1024, but it is 0"),
-        (["data.max_length=long"], "expected a whole number from 1 to 1024, but it is long"),
+        (["data.max_length=0"], "data.max_length: expected a whole number from 1 to 1024, but it is 0"),
+        (["data.max_length=long"], "data.max_length: expected a whole number from 1 to 1024, but it is long"),
         (["data.bucket_batches=0"], "data.bucket_batches: expected a whole number of at least 1"),
         (["data.train_size=some"], "data.train_size: expected a number of at least 0, but it is some"),
         (["data.val_fraction=some"], "data.val_fraction: expected a number from 0 to 1"),
@@ -352,7 +361,7 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
         (["optimizer.weight_decay=-1"], "optimizer.weight_decay: expected a number of at least 0"),
         (["optimizer.betas=[1,2]"], "optimizer: Invalid beta parameter"),
         (["trainer.max_epochs=null"], "trainer.max_epochs: expected a whole number of at least 1, but it is None"),
-        (["model.weights=null"], "model.weights: expected pretrained, random or a path, but it is None"),
+        (["model.weights=null"], "model.weights: expected text, but it is None"),
         (["scheduler.warmup=2"], "scheduler.warmup: expected a number from 0 to 1"),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val: expected a number of at least 0"),
         (["model.dropout=2"], "model.dropout: expected a number from 0 to 1"),
@@ -371,7 +380,10 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
         (["model.tokenizer=cl100k"], "model.tokenizer: expected gpt2, gpt2-nano or the path"),
         (["data=csv"], "Set data.path=FILE"),
         (["data=sms_spam", "data.path=nowhere.zip"], "data.path: expected the SMS Spam Collection's zip"),
-        (["data=sms_spam", "data.source.urls=[http://127.0.0.1:9/x.zip]"], "experiment=quickstart needs no network"),
+        (
+            ["data=sms_spam", "data.source.urls=[http://127.0.0.1:9/x.zip]"],
+            "Set data.path= to a copy of the archive or of the file inside it. The bundled sample messages need no",
+        ),
         (["ckpt_path=nowhere.ckpt"], "ckpt_path: there is no file nowhere.ckpt"),
         (["trainer.epochs=3"], "Could not override 'trainer.epochs'"),
         (["model=gpt3"], "Could not find 'model/gpt3'"),
@@ -469,6 +481,7 @@ def test_clipped_gradients_and_warm_up_hold_the_weights_back(train: Callable[...
 
 def test_best_is_the_highest_accuracy_and_among_equals_the_lowest_loss(tmp_path: Path) -> None:
     saved = []
+    module = SimpleNamespace(task=SingleLabel(["a", "b"]), predictions={"val": None})
     trainer = SimpleNamespace(
         sanity_checking=False,
         state=SimpleNamespace(fn="fit"),
@@ -476,10 +489,116 @@ def test_best_is_the_highest_accuracy_and_among_equals_the_lowest_loss(tmp_path:
         fast_dev_run=False,
         save_checkpoint=lambda path, weights_only: saved.append((trainer.current_epoch + 1, path, weights_only)),
     )
-    callback = BestCheckpoint(str(tmp_path / "best.ckpt"))
-    for epoch, (accuracy, loss) in enumerate([(0.8, 0.5), (0.9, 0.6), (0.9, 0.4), (0.9, 0.4), (0.8, 0.1)]):
+    callback = BestWeights(str(tmp_path / "best.ckpt"))
+    measured = [(math.nan, math.nan), (0.8, 0.5), (0.9, 0.6), (0.9, 0.4), (0.9, 0.4), (0.8, 0.1)]
+    for epoch, (accuracy, loss) in enumerate(measured):
         trainer.current_epoch, trainer.global_step = epoch, 10 * (epoch + 1)
-        trainer.callback_metrics = {"val/accuracy": accuracy, "val/loss": loss}
-        callback.on_validation_end(trainer, None)  # type: ignore[arg-type]
-    assert saved == [(epoch, tmp_path / "best.ckpt", True) for epoch in (1, 2, 3)]
-    assert callback.best == {"accuracy": 0.9, "loss": 0.4, "epoch": 3, "step": 30}
+        module.evaluation = {"val": {"accuracy": accuracy, "loss": loss}}
+        callback.on_validation_end(trainer, module)  # type: ignore[arg-type]
+    assert saved == [(epoch, tmp_path / "best.ckpt", True) for epoch in (1, 2, 3, 4)]
+    assert callback.best == {"epoch": 4, "step": 40, "metrics": {"accuracy": 0.9, "loss": 0.4}}
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "start", "last", "best"),
+    [
+        ("all", SPLITS, SPLITS, SPLITS),
+        ("final", (), ("val",), ("val", "test")),
+        ("auto", (), ("val",), ("val", "test")),
+        ("val", (), ("val",), ("val",)),
+        ("never", (), (), ()),
+    ],
+)
+def test_what_is_measured_is_what_was_asked(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture, evaluate: str, start: tuple, last: tuple, best: tuple
+) -> None:
+    run = train(f"evaluate={evaluate}", "optimizer.lr=1e-2", "trainer.max_epochs=3")
+    stages = {"start": start, "last": last, "best": best}
+    for stage, splits in stages.items():
+        assert set(SPLITS) & set(run.metrics.get(stage, {})) == set(splits)
+    assert run.checkpoint("best")["state_dict"]
+    drawn = set(pd.read_csv(run.folder / "csv" / "metrics.csv").columns)
+    assert ("test/loss" in drawn) == ("test" in best)
+    assert ("val/loss" in drawn) == ("val" in last)
+    printed = capsys.readouterr().out
+    assert ("before training" in printed) == bool(start)
+    expected = [line for line in printed.splitlines() if line.startswith("best (epoch")]
+    assert bool(expected) == bool(best)
+    for split in best:
+        assert f"{100 * run.metrics['best'][split]['accuracy']:.2f} %" in expected[0]
+
+
+def test_each_split_is_passed_as_often_as_is_asked(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[str] = []
+    predict = ClassifierModule._predict
+
+    def counted(self: ClassifierModule, batch: Batch) -> None:
+        passed.extend([batch.split] * len(batch.indices))
+        predict(self, batch)
+
+    monkeypatch.setattr(ClassifierModule, "_predict", counted)
+    run = train("evaluate=final", "trainer.max_epochs=3")
+    sizes = {split: len(run.texts(split)) for split in SPLITS}
+    assert passed.count("val") == 3 * sizes["val"]
+    assert passed.count("test") == sizes["test"]
+    assert "train" not in passed
+
+
+def test_a_sweep_shows_no_test_figures_unless_asked(train: Callable[..., Run], tmp_path: Path) -> None:
+    for name, asked in (("quiet", ["evaluate=auto"]), ("asked", ["evaluate=final"])):
+        sweep = [f"hydra.sweep.dir={tmp_path / name}", "hydra.sweep.subdir=one"]
+        train("seed=1", *asked, *sweep, base=["-m", *SMALL])
+        drawn = (tmp_path / name / "one" / "csv" / "metrics.csv").read_text()
+        assert ("test/" in drawn) == (name == "asked")
+
+
+@pytest.mark.parametrize("freeze", ["last_block", "head_only"])
+def test_validation_alone_and_before_training_reads_the_validation_split(
+    train: Callable[..., Run], freeze: str
+) -> None:
+    run = train(f"freeze={freeze}", "trainer.max_epochs=1")
+    checked = train(f"freeze={freeze}", "trainer.max_epochs=1", "trainer.num_sanity_val_steps=2", folder="checked")
+    assert checked.metrics["best"] == run.metrics["best"]
+    config = compose([*SMALL, f"freeze={freeze}", f"run_dir={run.folder}"])
+    context = RunContext(folder=run.folder)
+    trainer, data = build_trainer(config, context), load_data(config)
+    module = build_module(config, trainer, data)
+    checkpoint = run.folder / "checkpoints" / "best.ckpt"
+    trainer.validate(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    found, expected = module.evaluation["val"], run.metrics["best"]["val"]
+    assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+    assert found["confusion_matrix"] == expected["confusion_matrix"]
+
+
+def test_resuming_compares_what_would_make_it_another_run(
+    train: Callable[..., Run], capfd: pytest.CaptureFixture
+) -> None:
+    run = train("trainer.max_epochs=1")
+    last = run.folder / "checkpoints" / "last.ckpt"
+    for override, expected in {
+        "trainer.max_epochs=2": "was trained with trainer.max_epochs 1, but this run has 2",
+        "trainer.precision=bf16-mixed": "was trained with trainer.precision 32-true, but this run has bf16-mixed",
+        "trainer.gradient_clip_val=1.0": "was trained with trainer.gradient_clip_val None, but this run has 1.0",
+        "data.truncate=tail": "was trained with data.truncate head, but this run has tail",
+        "data.pad_to=200": "was trained with data.pad_to batch, but this run has 200",
+    }.items():
+        with pytest.raises(SystemExit):
+            train("trainer.max_epochs=1", f"ckpt_path={last}", override, folder="resumed")
+        assert expected in capfd.readouterr().err
+
+
+def test_a_run_without_a_schedule_may_go_on_for_longer(train: Callable[..., Run]) -> None:
+    run = train("scheduler=none", "trainer.max_epochs=1")
+    last = run.folder / "checkpoints" / "last.ckpt"
+    longer = train("scheduler=none", "trainer.max_epochs=2", f"ckpt_path={last}", folder="longer")
+    assert longer.metrics["last"]["epoch"] == 2
+
+
+def test_cosine_warms_up_and_comes_down(train: Callable[..., Run]) -> None:
+    run = train("optimizer.lr=0.1", "scheduler.warmup=0.25", "scheduler.final=0.1", "trainer.log_every_n_steps=1")
+    rates = pd.read_csv(run.folder / "csv" / "metrics.csv")["lr-AdamW"].dropna().tolist()
+    steps = len(rates)
+    expected = [(step + 1) / (steps / 4) for step in range(steps // 4)]
+    for step in range(steps - steps // 4):
+        expected.append(0.1 + 0.9 * (1 + math.cos(math.pi * step / (steps - steps // 4))) / 2)
+    assert rates == pytest.approx([0.1 * factor for factor in expected])

@@ -1,1 +1,1 @@
-"""What only the book asks: its training step by step, its padding, the baseline without fine-tuning."""
+"""What only the book asks: its training loop, its table of experiments, the padding study, the zero-shot baseline."""

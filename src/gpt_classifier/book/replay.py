@@ -1,9 +1,12 @@
 """Chapter 6 of "Build a Large Language Model (From Scratch)", step by step.
 
-Its script is repeated with its use of random numbers, so that equal weights give equal losses: loaders that shuffle
-with the default generator, a seed before the loaders, before the new head and before training, and evaluations that
-take the first batches of a freshly shuffled training loader. What is computed is ours: the frozen blocks once, and the
-one position that is read.
+This follows the chapter's script and its use of random numbers, so that the same weights give the same losses: loaders
+shuffle with the default generator; the seed is set before the loaders, before the new head and before training;
+evaluations take the first batches of a freshly shuffled training loader. Only the computation differs: the frozen
+blocks are computed once, and the last block only at the position that is read.
+
+The chapter keeps no best epoch, so the run's checkpoint is `checkpoints/last.ckpt`: the weights after the last step,
+without the optimizer's state.
 """
 
 import logging
@@ -15,24 +18,25 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer, seed_everything
 from lightning.fabric.utilities import move_data_to_device
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
+from gpt_classifier.artifact import KEY
 from gpt_classifier.data.batching import Batch
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
-from gpt_classifier.device import peak_memory_gb, reuse_freed_memory
+from gpt_classifier.device import peak_memory_gb
 from gpt_classifier.errors import UserError, expect_number
 from gpt_classifier.json_files import write_json
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
+from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.curves import curves
 from gpt_classifier.training.module import ClassifierModule
-from gpt_classifier.training.quiet import quieten
-from gpt_classifier.training.run import count_parameters, describe, describe_settings, keep_inputs
+from gpt_classifier.training.quiet import quiet
+from gpt_classifier.training.run import Result, count_parameters, describe, describe_settings, keep_inputs
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,7 @@ PUBLISHED = {
     "epoch 1, accuracy": (0.7000, 0.7250),
     "final accuracy": (0.9721, 0.9732, 0.9567),
 }
-"""What the chapter prints for gpt2-small with released weights: training, validation and, at the end, test."""
+"""The chapter's numbers for gpt2-small with released weights: training, validation and, at the end, test."""
 
 FIXED = {
     "trainer.precision": "32-true",
@@ -60,42 +64,51 @@ FIXED = {
     "trainer.profiler": None,
     "callbacks.early_stopping": None,
 }
-"""What the chapter's script does not have."""
+"""Options whose values the chapter's script fixes; `None` for what it does not have."""
+
+CHECKPOINT = Path("checkpoints", "last.ckpt")
+"""Where a run keeps its weights."""
 
 
-def replay(cfg: DictConfig, eval_freq: int, eval_iter: int) -> float:
-    """Train as the chapter does, say what it says, and compare with what it published.
+def replay(config: DictConfig, context: RunContext, eval_freq: int, eval_iter: int) -> Result:
+    """Train as the chapter does, print what it prints, and compare with what it published.
 
     Args:
-        cfg: what `conf/config.yaml` composes.
+        config: what `conf/config.yaml` composes.
+        context: where the run takes place; it needs a folder.
         eval_freq: steps between two evaluations of the losses.
-        eval_iter: batches of each evaluation, and of the accuracies after each epoch.
-
-    Returns:
-        Validation accuracy of the last weights.
+        eval_iter: batches per evaluation, and for the accuracies after each epoch.
 
     Raises:
-        UserError: something that a user can mend.
+        UserError: something that a user can fix.
     """
+    with quiet():
+        return _replay(config, context, eval_freq, eval_iter)
+
+
+def _replay(config: DictConfig, context: RunContext, eval_freq: int, eval_iter: int) -> Result:
     began = time.perf_counter()
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
-    quieten()
-    check(cfg)
-    check_replay(cfg, eval_freq, eval_iter)
-    seed_everything(cfg.seed, verbose=False)
-    trainer = build_trainer(cfg)
+    run_dir = context.folder
+    assert run_dir is not None, "the chapter's run leaves a folder"
+    check(config)
+    check_replay(config, eval_freq, eval_iter)
+    seed_everything(config.seed, verbose=False)
+    trainer = build_trainer(config, context)
     if trainer.world_size > 1:
         raise UserError("procedure=chapter runs in one process. Set trainer=auto.")
-    data = load_data(cfg)
+    data = load_data(config)
     data.report.log()
     if data.pad_to == "batch":
-        raise UserError("procedure=chapter pads all messages alike. Set data.pad_to=train, context or a number.")
-    module = build_module(cfg, trainer, data)
+        raise UserError(
+            "procedure=chapter pads all messages to one length. Set data.pad_to=train, context or a number."
+        )
+    if data.splits != SPLITS:
+        raise UserError("procedure=chapter needs validation and test. Set data.val_fraction and data.test_fraction.")
+    module = build_module(config, trainer, data)
     parameters = count_parameters(module)
-    describe(cfg, trainer, data, module, parameters)
-    keep_inputs(cfg, run_dir, data)
-    chapter = Chapter(module, data, trainer.strategy.root_device, cfg.seed)
-    reuse_freed_memory()
+    describe(config, context, trainer, data, module, parameters)
+    keep_inputs(config, run_dir, data)
+    chapter = Chapter(module, data, trainer.strategy.root_device, config.seed)
     training_began = time.perf_counter()
     evaluations, epochs = chapter.train(trainer, eval_freq, eval_iter)
     seconds = {"training": time.perf_counter() - training_began}
@@ -104,7 +117,7 @@ def replay(cfg: DictConfig, eval_freq: int, eval_iter: int) -> float:
     write_json(
         run_dir / "metrics.json",
         {
-            "settings": describe_settings(cfg),
+            "settings": describe_settings(config, context),
             "parameters": parameters,
             "data": asdict(data.report),
             "evaluations": evaluations,
@@ -117,15 +130,16 @@ def replay(cfg: DictConfig, eval_freq: int, eval_iter: int) -> float:
     for what, rows in (("loss", evaluations), ("accuracy", epochs)):
         curves(rows, what, f"training, {eval_iter} batches").savefig(run_dir / f"{what}.png", dpi=150)
     log.info("\n%s", compare(evaluations, epochs, last))
-    log.info("\n%.1f s of training; everything is in %s", seconds["training"], run_dir)
-    return last["val"]["accuracy"]
+    log.info("\n%.1f s of training; the results are in %s", seconds["training"], run_dir)
+    log.info("The weights of the last step are in %s (this procedure keeps no best epoch).", run_dir / CHECKPOINT)
+    return Result(module, data, {"last": last, "best": last}, seconds, last["val"]["accuracy"], False)
 
 
 def check_replay(cfg: DictConfig, eval_freq: int, eval_iter: int) -> None:
-    """Refuse what the chapter's script does not do.
+    """Refuse settings that the chapter's script does not have.
 
     Raises:
-        UserError: at the first of it.
+        UserError: at the first such setting.
     """
     expect_number("procedure.eval_freq", eval_freq, 1, whole=True)
     expect_number("procedure.eval_iter", eval_iter, 1, whole=True)
@@ -136,7 +150,7 @@ def check_replay(cfg: DictConfig, eval_freq: int, eval_iter: int) -> None:
         if (found or None) != (value or None):
             raise UserError(
                 f"{option}: procedure=chapter needs {'none' if value is None else value}, but it is {found}. "
-                f"procedure=usual takes any."
+                f"With procedure=usual any value is possible."
             )
 
 
@@ -144,10 +158,10 @@ class Chapter:
     """The chapter's loaders, losses and loop.
 
     Args:
-        module: with the classifier and its optimizer; its head is drawn anew.
-        data: prepared, padded to one length.
+        module: the classifier and its optimizer; its head is initialised again.
+        data: prepared, all messages padded to one length.
         device: where to compute.
-        seed: of loaders, head and training.
+        seed: set before the loaders, the head and training.
     """
 
     def __init__(self, module: ClassifierModule, data: MessageDataModule, device: torch.device, seed: int) -> None:
@@ -172,7 +186,7 @@ class Chapter:
             module.prefix.fill(data.token_rows(), module.model, data.pad_id)
 
     def batches(self, split: str, number: int | None = None) -> Iterator[Batch]:
-        """The first batches of a split, or all; each call draws from the default generator."""
+        """The first `number` batches of a split, or all of them; each call shuffles with the default generator."""
         for i, indices in enumerate(self.loaders[split]):
             if i == number:
                 return
@@ -183,14 +197,14 @@ class Chapter:
 
     @torch.no_grad()
     def loss(self, split: str, number: int) -> float:
-        """Mean of the mean losses of batches."""
+        """Mean of the batches' mean losses in nats."""
         self.module.eval()
         losses = [F.cross_entropy(self.module(batch), batch.labels).item() for batch in self.batches(split, number)]
         return sum(losses) / len(losses)
 
     @torch.no_grad()
     def accuracy(self, split: str, number: int | None = None) -> dict[str, Any]:
-        """Part of the messages that are classified rightly, and how many there were."""
+        """`accuracy`, from 0 to 1, and the number of `messages`."""
         self.module.eval()
         right, messages = 0, 0
         for batch in self.batches(split, number):
@@ -231,14 +245,14 @@ class Chapter:
         return evaluations, epochs
 
     def finish(self, trainer: Trainer, run_dir: Path) -> dict[str, Any]:
-        """Keep the last weights, and measure them on all batches of all splits."""
-        checkpoint = {"classifier": self.module.spec, "state_dict": self.module.kept(self.module.state_dict())}
-        AtomicCheckpointIO().save_checkpoint(checkpoint, run_dir / "checkpoints" / "best.ckpt")
+        """Save the last weights, and measure them on all batches of all splits."""
+        checkpoint = {KEY: self.module.spec.plain(), "state_dict": self.module.kept(self.module.state_dict())}
+        AtomicCheckpointIO().save_checkpoint(checkpoint, run_dir / CHECKPOINT)
         last = {split: self.accuracy(split) for split in SPLITS}
         for split, name in zip(SPLITS, ("Training", "Validation", "Test"), strict=True):
             log.info("%s accuracy: %.2f%%", name, 100 * last[split]["accuracy"])
         step = (trainer.max_epochs or 0) * len(self.loaders["train"])
-        self._draw(trainer, {f"best/{split}/accuracy": last[split]["accuracy"] for split in SPLITS}, step)
+        self._draw(trainer, {f"last/{split}/accuracy": last[split]["accuracy"] for split in SPLITS}, step)
         for logger in trainer.loggers:
             logger.finalize("success")
         return {"epoch": trainer.max_epochs, "step": step, **last}
@@ -249,7 +263,7 @@ class Chapter:
 
 
 def compare(evaluations: list[dict], epochs: list[dict], last: dict[str, Any]) -> str:
-    """A table of this run beside `PUBLISHED`."""
+    """A table of this run's numbers beside `PUBLISHED`."""
     found: dict[str, tuple[float, ...]] = {
         f"step {row['step']}, loss": (row["train/running_loss"], row["val/loss"]) for row in evaluations
     }

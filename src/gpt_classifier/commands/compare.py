@@ -6,20 +6,18 @@ gpt-classifier compare --checkpoints outputs/…/best.ckpt outputs/…/best.ckpt
 import argparse
 from pathlib import Path
 
-from gpt_classifier.config import readable_exit
+from gpt_classifier.commands.arguments import add_checkpoint, add_config_dir, arguments_of, import_modules
+from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "gpt-classifier compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoints", nargs="+", default=["latest"], help="best.ckpt of runs, or latest (default)")
-    parser.add_argument("--weights", type=Path, help="the pretrained weights they build on, if they were moved")
-    parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
+    parser = arguments_of("compare", __doc__)
+    add_checkpoint(parser, several=True)
     parser.add_argument("--baselines", action="store_true", help='scikit-learn too: pip install -e ".[compare]"')
     parser.add_argument("--data", nargs="+", default=[], help="other messages than the first run's, as Hydra overrides")
     parser.add_argument("--out", type=Path, default=Path("outputs/comparison"), help="default: outputs/comparison")
+    add_config_dir(parser)
     return parser.parse_args(arguments)
 
 
@@ -28,25 +26,30 @@ def main(arguments: list[str] | None = None) -> None:
         options = parse(arguments)
         import numpy as np
 
+        from gpt_classifier.artifact import find_checkpoint, run_folder
+        from gpt_classifier.data.prepare import text_hash
+        from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import baselines, comparison, messages
-        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint, run_folder
+        from gpt_classifier.inference.predictor import Predictor
 
-        paths = list(dict.fromkeys(find_checkpoint(name, Path(options.outputs)) for name in options.checkpoints))
-        frame = messages.labelled(paths[0], options.data, whole=False)
+        prepare_process()
+        import_modules(options.modules)
+        paths = list(dict.fromkeys(find_checkpoint(name, options.outputs) for name in options.checkpoints))
+        frame = messages.labelled(paths[0], options.data, whole=False, config_dir=options.config_dir)
         parts = {split: frame[frame["split"] == split] for split in ("train", "val", "test")}
         trained_on = set[str]().union(*map(messages.trained_on, paths))
         if options.baselines:
-            trained_on |= set(parts["train"]["text"])
-        fresh = parts["test"][~parts["test"]["text"].isin(trained_on)]
+            trained_on |= set(parts["train"]["text"].map(text_hash))
+        fresh = parts["test"][~parts["test"]["text"].map(text_hash).isin(trained_on)]
         left_out = len(parts["test"]) - len(fresh)
         if fresh.empty:
             raise UserError("Every test message is among those that a contender was trained on. Set --data to others.")
         texts, labels = fresh["text"].tolist(), fresh["label"].tolist()
-        classifiers = {path: TextClassifier.from_checkpoint(path, weights=options.weights) for path in paths}
-        classes = classifiers[paths[0]].classes_.tolist()
+        predictors = {path: Predictor.open(path, weights=options.weights) for path in paths}
+        classes = predictors[paths[0]].classes
         contenders = []
-        for path, classifier in classifiers.items():
-            known = classifier.classes_.tolist()
+        for path, predictor in predictors.items():
+            known = predictor.classes
             if known != classes or not set(labels) <= set(known):
                 raise UserError(
                     f"--checkpoints: {path} knows the classes {', '.join(known[:10])}, but the others or the messages "
@@ -58,13 +61,13 @@ def main(arguments: list[str] | None = None) -> None:
                     f"{run_folder(path).name}/{path.name}" if same_run(path, paths) else run_folder(path).name,
                     texts,
                     classes,
-                    classifier.predict,
-                    classifier.predict_proba,
-                    sum(p.numel() * p.element_size() for p in classifier.model.parameters()) / 1e6,
+                    predictor.predict,
+                    predictor.predict_proba,
+                    sum(p.numel() * p.element_size() for p in predictor.model.parameters()) / 1e6,
                 )
             )
-            if classifier.note:
-                print(classifier.note)
+            if predictor.note:
+                print(predictor.note)
         if options.baselines:
             train, val = ((parts[name]["text"].tolist(), parts[name]["label"].tolist()) for name in ("train", "val"))
             for baseline in baselines.fit_baselines(train, val):

@@ -7,18 +7,15 @@ gpt-classifier evaluate --checkpoint outputs/…/best.ckpt --split all data=csv 
 import argparse
 from pathlib import Path
 
-from gpt_classifier.config import readable_exit
+from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules
+from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
 from gpt_classifier.json_files import write_json
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "gpt-classifier evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", default="latest", help="a run's best.ckpt, or latest (default)")
-    parser.add_argument("--weights", type=Path, help="the pretrained weights it builds on, if they were moved")
-    parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
+    parser = arguments_of("evaluate", __doc__)
+    add_checkpoint(parser)
     parser.add_argument(
         "--split", choices=("train", "val", "test", "all"), help="default: test of the run's messages, all of others"
     )
@@ -26,9 +23,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--positive", help="of two classes the one that is looked for (default: the second)")
     parser.add_argument("--text", help="the message to look inside (default: the most confident mistake)")
     parser.add_argument("--out", type=Path, help="folder (default: evaluation in the run's folder)")
-    parser.add_argument(
-        "overrides", nargs="*", help="other data as Hydra overrides, such as data=csv data.path=new.csv"
-    )
+    add_overrides(parser, "other data as Hydra overrides, such as data=csv data.path=new.csv")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -37,50 +32,49 @@ def main(arguments: list[str] | None = None) -> None:
         options = parse(arguments)
         import pandas as pd
 
+        from gpt_classifier.artifact import find_checkpoint, run_folder, store_temperature
+        from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import messages, metrics, page
-        from gpt_classifier.inference.text_classifier import (
-            TextClassifier,
-            find_checkpoint,
-            run_folder,
-            store_temperature,
-        )
+        from gpt_classifier.inference.predictor import Predictor
 
-        path = find_checkpoint(options.checkpoint, Path(options.outputs))
-        classifier = TextClassifier.from_checkpoint(path, weights=options.weights)
+        prepare_process()
+        import_modules(options.modules)
+        path = find_checkpoint(options.checkpoint, options.outputs)
+        predictor = Predictor.open(path, weights=options.weights)
         split = options.split or ("all" if options.overrides else "test")
-        frame = messages.labelled(path, options.overrides, whole=split == "all")
+        frame = messages.labelled(path, options.overrides, split == "all", options.config_dir)
         chosen = frame if split == "all" else frame[frame["split"] == split]
         if chosen.empty:
             raise UserError(f"--split: there are no {split} messages.")
-        positive = positive_class(options.positive, classifier.classes_.tolist())
+        positive = positive_class(options.positive, predictor.classes)
         out = (options.out or run_folder(path) / "evaluation").expanduser()
         if out.resolve() == run_folder(path).resolve():
             raise UserError("--out: that is the run's own folder. Name another, such as one below it.")
-        reported = metrics.predictions(classifier, chosen["text"].tolist(), chosen["label"].tolist())
+        reported = metrics.predictions(predictor, chosen["text"].tolist(), chosen["label"].tolist())
         of_validation = frame[frame["split"] == "val"]
         validation = None
         if split == "test" and not of_validation.empty:
             texts, labels = of_validation["text"].tolist(), of_validation["label"].tolist()
-            validation = metrics.predictions(classifier, texts, labels)
+            validation = metrics.predictions(predictor, texts, labels)
         if options.calibrate:
             if validation is None:
                 raise UserError("--calibrate: needs validation messages beside the test messages of --split test.")
             temperature = metrics.fit_temperature(validation)
             if temperature is None:
                 raise UserError("--calibrate: the validation messages have too few mistakes to fit a temperature on.")
-            classifier.temperature = temperature
-            store_temperature(path, classifier.temperature)
-            print(f"temperature {classifier.temperature:.3f} is now in {path}")
+            predictor.temperature = temperature
+            store_temperature(path, predictor.temperature)
+            print(f"temperature {predictor.temperature:.3f} is now in {path}")
         subject = page.Subject(
-            classifier,
+            predictor,
             reported,
             validation,
             title=f"Evaluation of {run_folder(path).name or path.stem}",
             reported_on={"val": "validation messages", "train": "training messages", "all": "messages"}.get(
                 split, "test messages"
             ),
-            notes=messages.warnings(classifier, chosen, path, bool(options.overrides)),
-            origin=messages.origin(classifier, path, options.overrides),
+            notes=messages.warnings(predictor, chosen, path, bool(options.overrides)),
+            origin=messages.origin(predictor, path, options.overrides),
             duplicates="" if options.overrides else messages.duplicates(frame),
             text=options.text,
             positive=positive,
@@ -90,9 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
         (out / "report.html").write_text(html, encoding="utf-8")
         write_json(out / "evaluation.json", numbers)
         table = pd.DataFrame({"text": chosen["text"], "label": chosen["label"]})
-        table["predicted_label"] = classifier.classes_[reported.predicted]
-        probabilities = reported.probabilities(classifier.temperature)
-        for i, name in enumerate(classifier.classes_):
+        table["predicted_label"] = [predictor.classes[i] for i in reported.predicted]
+        probabilities = reported.probabilities(predictor.temperature)
+        for i, name in enumerate(predictor.classes):
             table[f"probability_{name}"] = probabilities[:, i]
         table.to_csv(out / "predictions.csv", index=False)
         for name, estimate in numbers["estimates"].items():

@@ -1,43 +1,45 @@
-"""Does the label depend on the padding? Look at a classifier that was fine-tuned as the book's chapter does it.
+"""Measure how predictions depend on padding, for a classifier that was fine-tuned as in the book's chapter.
 
 gpt-classifier examine --weights review_classifier.pth
-gpt-classifier examine --weights outputs/…/checkpoints/best.ckpt --model gpt2-nano data.path=SMSSpamCollection
+gpt-classifier examine --weights outputs/…/checkpoints/last.ckpt --model gpt2-nano data.path=SMSSpamCollection
 """
 
 import argparse
 from pathlib import Path
 
-from gpt_classifier.config import compose, readable_exit
-from gpt_classifier.errors import UserError
+from gpt_classifier.commands.arguments import add_model, add_overrides, arguments_of
+from gpt_classifier.commands.exit import readable_exit
+from gpt_classifier.config import compose
+from gpt_classifier.errors import UserError, option_group
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "gpt-classifier examine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments_of("examine", __doc__)
     parser.add_argument(
-        "--weights", type=Path, required=True, help="a state dict of the book's GPTModel, or a run's best.ckpt"
+        "--weights", type=Path, required=True, help="a state dict of the book's GPTModel, or a run's checkpoint"
     )
-    parser.add_argument("--model", default="gpt2-small", help="a file of conf/model (default: gpt2-small)")
+    add_model(parser)
     parser.add_argument("--out", type=Path, default=Path("outputs/examine"), help="folder (default: outputs/examine)")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as data.path=SMSSpamCollection")
+    add_overrides(parser, "Hydra overrides, such as data.path=SMSSpamCollection")
     return parser.parse_intermixed_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
-        cfg = compose([f"model={options.model}", "experiment=book/chapter", *options.overrides])
+        chosen = [f"model={options.model}", "experiment=book/chapter", *options.overrides]
+        cfg = compose(chosen, config_dir=options.config_dir)
         path = options.weights.expanduser()
         if not path.is_file():
             raise UserError(f"--weights: there is no file {path}.")
         from gpt_classifier.book.padding import picture, study_padding
-        from gpt_classifier.device import best_device
+        from gpt_classifier.device import best_device, prepare_process
         from gpt_classifier.training.build import load_data
 
+        prepare_process()
         data = load_data(cfg)
         if data.pad_to == "batch":
-            raise UserError("data.pad_to: expected train, context or a number of tokens to pad to, but it is batch.")
+            raise UserError("data.pad_to: expected train, context or a number of tokens, but it is batch.")
         longest = int(data.pad_to)
         model = load(path, cfg, data.class_names, longest).to(best_device())
         print(f"{path}, padded to {longest} tokens and read at position -1, as the chapter does")
@@ -51,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"best at {best + 1} tokens with {accuracy[best]:.2%}, worst {min(accuracy):.2%}")
         print(
             f"{changed[-1]} of {len(dataset)} test messages have another label padded to {longest} than without "
-            f"padding; {study.unstable()} change theirs at some padding"
+            f"padding; the label of {study.unstable()} changes at some padded length"
         )
         options.out.mkdir(parents=True, exist_ok=True)
         rows = [
@@ -65,27 +67,28 @@ def main(arguments: list[str] | None = None) -> None:
 
 def load(path: Path, cfg, class_names: list[str], longest: int):  # type: ignore[no-untyped-def] # torch is imported late
     """The classifier of a state dict in the book's naming, or of a checkpoint of this project."""
-    from hydra.utils import instantiate
-
-    from gpt_classifier.inference.text_classifier import TextClassifier
-    from gpt_classifier.models.weights import load_classifier
+    from gpt_classifier.data.tokenizers import load_tokenizer
+    from gpt_classifier.inference.predictor import Predictor
+    from gpt_classifier.models.families import load_classifier
+    from gpt_classifier.models.pooling import PaddedLastToken
+    from gpt_classifier.training.build import backbone_config
 
     if path.suffix == ".ckpt":
-        classifier = TextClassifier.from_checkpoint(path, precision="32-true")
-        model, spec = classifier.model, classifier.spec
-        if spec["tokenizer"] != cfg.model.tokenizer:
-            raise UserError(f"--model: {path} reads the tokens of {spec['tokenizer']}, not of {cfg.model.tokenizer}.")
-        if spec["class_names"] != class_names:
-            raise UserError(f"--weights: {path} knows {spec['class_names']}, but the data has {class_names}.")
-        if model.pooling.name not in ("last_token", "padded_last_token"):
+        predictor = Predictor.open(path, precision="32-true")
+        model, spec = predictor.model, predictor.spec
+        if spec.tokenizer != load_tokenizer(cfg.model.tokenizer).state():
+            raise UserError(f"--model: {path} reads other tokens than those of {cfg.model.tokenizer}.")
+        if spec.task["classes"] != class_names:
+            raise UserError(f"--weights: {path} knows {spec.task['classes']}, but the data has {class_names}.")
+        if spec.pooling["name"] not in ("last_token", "padded_last_token"):
             raise UserError(
-                f"--weights: {path} reads {model.pooling.name}; only one that reads a last token can be examined."
+                f"--weights: {path} reads {spec.pooling['name']}; only one that reads a last token can be examined."
             )
     else:
-        config, pooling = instantiate(cfg.model.backbone), instantiate(cfg.pooling)
-        model = load_classifier(config, path, pooling, len(class_names), cfg.model.causal, require_head=True)
-    if longest > model.backbone.config.n_positions:
-        raise UserError(f"data.pad_to: {path} reads at most {model.backbone.config.n_positions} tokens, not {longest}.")
-    if not model.causal:
-        raise UserError(f"--weights: {path} was trained without a causal mask, so it is another model at each padding.")
+        with option_group("model"):
+            model = load_classifier(backbone_config(cfg), path, PaddedLastToken(), len(class_names), require_head=True)
+    if longest > model.backbone.context:
+        raise UserError(f"data.pad_to: {path} reads at most {model.backbone.context} tokens, not {longest}.")
+    if not model.backbone.causal:
+        raise UserError(f"--weights: {path} was trained without a causal mask, so padded lengths can not share a pass.")
     return model.requires_grad_(False).eval()

@@ -5,21 +5,21 @@ gpt-classifier generate --model gpt2-small --prompt 'Every effort moves you'
 
 import argparse
 
-from gpt_classifier.config import compose, readable_exit
+from gpt_classifier.commands.arguments import add_model, add_overrides, arguments_of
+from gpt_classifier.commands.exit import readable_exit
+from gpt_classifier.config import compose
 from gpt_classifier.errors import UserError, expect_number
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "gpt-classifier generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="gpt2-small", help="a file of conf/model (default: gpt2-small)")
+    parser = arguments_of("generate", __doc__)
+    add_model(parser)
     parser.add_argument("--prompt", required=True, help="the text to continue")
     parser.add_argument("--max-new-tokens", type=int, default=25, help="default: 25")
     parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the likeliest token")
     parser.add_argument("--top-k", type=int, help="sample among the k likeliest tokens only")
     parser.add_argument("--seed", type=int, default=123, help="of sampling, and of random weights (default: 123)")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as model.weights=PATH")
+    add_overrides(parser, "Hydra overrides, such as model.weights=PATH")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -35,14 +35,16 @@ def main(arguments: list[str] | None = None) -> None:
             expect_number("--top-k", options.top_k, 1, whole=True)
             if options.temperature == 0:
                 raise UserError("--top-k: only sampling can use it. Set --temperature above 0 too.")
-        cfg = compose([f"model={options.model}", *options.overrides])
+        cfg = compose([f"model={options.model}", *options.overrides], config_dir=options.config_dir)
         import torch
 
-        from gpt_classifier.book.zero_shot import LanguageModel
+        from gpt_classifier.commands.language_model import load_language_model
         from gpt_classifier.data.tokenizers import token_ids
+        from gpt_classifier.device import prepare_process
         from gpt_classifier.models.generate import generate, perplexity
 
-        language_model = LanguageModel.from_config(cfg.model, options.seed)
+        prepare_process()
+        language_model = load_language_model(cfg.model, options.seed)
         ids = token_ids([options.prompt], language_model.encoding)[0]
         context = language_model.model.config.n_positions
         continuation = generate(

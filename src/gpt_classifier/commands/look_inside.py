@@ -6,17 +6,14 @@ gpt-classifier look-inside --checkpoint latest --text 'You have been selected to
 import argparse
 from pathlib import Path
 
-from gpt_classifier.config import readable_exit
+from gpt_classifier.commands.arguments import add_checkpoint, arguments_of, import_modules
+from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError, expect_number
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "gpt-classifier look-inside", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", default="latest", help="a run's best.ckpt, or latest (default)")
-    parser.add_argument("--weights", type=Path, help="the pretrained weights it builds on, if they were moved")
-    parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
+    parser = arguments_of("look-inside", __doc__)
+    add_checkpoint(parser)
     parser.add_argument("--text", required=True, help="the message")
     parser.add_argument("--layer", type=int, help="attention of one layer, from 1 (default: all)")
     parser.add_argument("--head", type=int, help="of one head, from 1 (default: all)")
@@ -29,22 +26,26 @@ def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
         expect_number("--max-tokens", options.max_tokens, 1, whole=True)
+        from gpt_classifier.artifact import find_checkpoint
+        from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import pictures
         from gpt_classifier.inference import inside
-        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint
+        from gpt_classifier.inference.predictor import Predictor
 
-        path = find_checkpoint(options.checkpoint, Path(options.outputs))
-        classifier = TextClassifier.from_checkpoint(path, weights=options.weights)
-        tokens, weights = inside.attention(classifier, options.text, options.max_tokens)
+        prepare_process()
+        import_modules(options.modules)
+        path = find_checkpoint(options.checkpoint, options.outputs)
+        predictor = Predictor.open(path, weights=options.weights)
+        tokens, weights = inside.attention(predictor, options.text, options.max_tokens)
         layers = chosen("--layer", options.layer, weights.shape[0])
         heads = chosen("--head", options.head, weights.shape[1])
         options.out.mkdir(parents=True, exist_ok=True)
         maps = [(layer, head) for layer in layers for head in heads]
         figure = pictures.attention_maps(tokens, weights, maps, len(heads), 1.3 if len(maps) > 12 else 2.6)
         figure.savefig(options.out / "attention.png", dpi=150)
-        names = classifier.classes_.tolist()
+        names = predictor.classes
         try:
-            traced = inside.trace(classifier, options.text)
+            traced = inside.trace(predictor, options.text)
         except UserError as error:
             print(error)
         else:

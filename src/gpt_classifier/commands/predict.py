@@ -10,17 +10,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from gpt_classifier.config import readable_exit
+from gpt_classifier.commands.arguments import add_checkpoint, arguments_of, import_modules
+from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "gpt-classifier predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", default="latest", help="a run's best.ckpt, or latest (default)")
-    parser.add_argument("--weights", type=Path, help="the pretrained weights it builds on, if they were moved")
-    parser.add_argument("--outputs", default="outputs", help="where latest looks for runs (default: outputs)")
+    parser = arguments_of("predict", __doc__)
+    add_checkpoint(parser)
     parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
     parser.add_argument(
         "--input",
@@ -48,8 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         from tqdm import tqdm
 
+        from gpt_classifier.artifact import find_checkpoint
+        from gpt_classifier.device import prepare_process
         from gpt_classifier.inference import files
-        from gpt_classifier.inference.text_classifier import TextClassifier, find_checkpoint
+        from gpt_classifier.inference.predictor import Predictor
 
         source = None if options.input in (None, "-") else Path(options.input).expanduser()
         kind = "txt" if options.text else files.format_of(source, options.input_format, "--input", files.READ)
@@ -66,11 +65,13 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--input: there is no file {source}.")
         if source and options.output and source.resolve() == options.output.expanduser().resolve():
             raise UserError("--output: it is the input, which would be lost. Name another file.")
-        path = find_checkpoint(options.checkpoint, Path(options.outputs))
-        classifier = TextClassifier.from_checkpoint(path, weights=options.weights)
+        prepare_process()
+        import_modules(options.modules)
+        path = find_checkpoint(options.checkpoint, options.outputs)
+        predictor = Predictor.open(path, weights=options.weights)
         print(f"checkpoint {path}", file=sys.stderr)
-        if classifier.note:
-            print(classifier.note, file=sys.stderr)
+        if predictor.note:
+            print(predictor.note, file=sys.stderr)
         output = options.output.expanduser() if options.output else None
         began = time.perf_counter()
         with ExitStack() as stack:
@@ -82,9 +83,9 @@ def main(arguments: list[str] | None = None) -> None:
                 opened = stack.enter_context(files.opened(source, options.encoding))
                 columns, rows = files.read_rows(opened, kind, options.text_column, options.quoting)
             written = stack.enter_context(files.written(output, options.encoding))
-            writer = files.Writer(written, target, columns, classifier.classes_.tolist())
+            writer = files.Writer(written, target, columns, predictor.classes)
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
-            count = files.classify(rows, classifier.predict_proba, writer, bar.update)
+            count = files.classify(rows, predictor.predict_proba, writer, bar.update)
         seconds = time.perf_counter() - began
         if output:
             rate = f"{count.rows:,} messages in {seconds:.1f} s, {count.rows / seconds:,.0f} a second"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from gpt_classifier.config import run_hydra
+from gpt_classifier.commands.application import run_context, run_hydra
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train(cfg: DictConfig) -> float:
-    from hydra.utils import instantiate  # seconds of imports that --help does not need
+    from gpt_classifier.config import instantiate
+    from gpt_classifier.device import prepare_process  # seconds of imports that --help does not need
 
-    return instantiate(cfg.procedure)(cfg)
+    prepare_process(training=True)
+    return instantiate(cfg.procedure)(cfg, run_context()).score

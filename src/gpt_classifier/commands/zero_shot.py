@@ -1,4 +1,4 @@
-"""Ask a language model that was not fine-tuned whether each test message is spam: the baseline to beat.
+"""Ask a language model, without any fine-tuning, whether each test message is spam: the baseline to beat.
 
 gpt-classifier zero-shot --model gpt2-small
 gpt-classifier zero-shot --model gpt2-nano data=sample_sms
@@ -6,19 +6,19 @@ gpt-classifier zero-shot --model gpt2-nano data=sample_sms
 
 import argparse
 
-from gpt_classifier.config import compose, readable_exit
-from gpt_classifier.errors import UserError, expect_number
+from gpt_classifier.commands.arguments import add_model, add_overrides, arguments_of
+from gpt_classifier.commands.exit import readable_exit
+from gpt_classifier.config import compose
+from gpt_classifier.errors import UserError, expect_number, option_group
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "gpt-classifier zero-shot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="gpt2-small", help="a file of conf/model (default: gpt2-small)")
-    parser.add_argument("--positive-class", default="spam", help="the class that is asked for (default: spam)")
-    parser.add_argument("--show", type=int, default=5, help="how many raw continuations to print (default: 5)")
+    parser = arguments_of("zero-shot", __doc__)
+    add_model(parser)
+    parser.add_argument("--positive-class", default="spam", help="the class to ask for (default: spam)")
+    parser.add_argument("--show", type=int, default=5, help="number of continuations to print (default: 5)")
     parser.add_argument("--seed", type=int, default=123, help="of random weights (default: 123)")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as data=sample_sms")
+    add_overrides(parser, "Hydra overrides, such as data=sample_sms")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -27,22 +27,23 @@ def main(arguments: list[str] | None = None) -> None:
         options = parse(arguments)
         expect_number("--seed", options.seed, 0, 2**32 - 1, whole=True)
         expect_number("--show", options.show, 0, whole=True)
-        cfg = compose([f"model={options.model}", *options.overrides])
-        from hydra.utils import instantiate
+        cfg = compose([f"model={options.model}", *options.overrides], config_dir=options.config_dir)
+        from gpt_classifier.book.zero_shot import ask
+        from gpt_classifier.commands.language_model import load_language_model
+        from gpt_classifier.device import prepare_process
+        from gpt_classifier.training.build import load_data
 
-        from gpt_classifier.book.zero_shot import LanguageModel, ask
-
-        data = instantiate(cfg.data.module)
-        data.prepare_data()
-        data.setup()
+        prepare_process()
+        data = load_data(cfg)
         if options.positive_class not in data.class_names:
             raise UserError(
                 f"--positive-class: the data has no class {options.positive_class!r}; it has: "
                 f"{', '.join(data.class_names)}. Set --positive-class to one of these."
             )
-        language_model = LanguageModel.from_config(cfg.model, options.seed)
+        language_model = load_language_model(cfg.model, options.seed)
         test = data.split_frame("test")
-        answers = ask(language_model, test["text"].tolist(), options.positive_class)
+        with option_group("model.backbone"):
+            answers = ask(language_model, test["text"].tolist(), options.positive_class)
         truth = (test["label"] == options.positive_class).tolist()
         report(answers, truth, test["text"].tolist(), options, data.report.note)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from gpt_classifier.device import evaluation_tokens
+
 PadTo = int | Literal["batch"]
 Part = tuple[list[int], int]
 """Rows of the dataset and the length that they are padded to."""
@@ -19,16 +21,20 @@ class Batch(NamedTuple):
     Args:
         ids: `(B, T)` int32, right-padded.
         lengths: `(B,)` int64, real tokens of each row.
-        labels: `(B,)` int64 class ids.
+        labels: `(B, …)`, the task's targets.
         indices: `(B,)` int64, the rows' places in their split.
-        hidden: activations to go on from instead of `ids`, if there are any, see `GPTClassifier.suffix`.
+        split: name of the split.
+        hidden: activations to go on from instead of `ids`, if there are any, see `Classifier.suffix`.
+        weights: `(B,)` float32, each message's weight in the loss `mean(weights * losses)`; `None` where all are 1.
     """
 
     ids: Tensor
     lengths: Tensor
     labels: Tensor
     indices: Tensor
+    split: str
     hidden: Tensor | None = None
+    weights: Tensor | None = None
 
 
 def pad(rows: Sequence[np.ndarray], length: int, pad_id: int) -> tuple[Tensor, Tensor]:
@@ -40,13 +46,31 @@ def pad(rows: Sequence[np.ndarray], length: int, pad_id: int) -> tuple[Tensor, T
 
 
 class TokenDataset(Dataset):
-    """One split. It is asked for a whole batch at a time: `dataset[indices, length]`."""
+    """One split. It is asked for a whole batch at a time: `dataset[indices, length]`.
 
-    def __init__(self, rows: list[np.ndarray], labels: Sequence[int], pad_id: int) -> None:
+    Args:
+        split: its name.
+        rows: token ids of each message.
+        labels: `(N, …)`, the task's target of each message.
+        pad_id: what fills the rows of a batch.
+        weights: of each message in the loss; `None` for 1.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        rows: list[np.ndarray],
+        labels: Tensor,
+        pad_id: int,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        self.split = split
         self.rows = rows
-        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.labels = labels
         self.lengths = np.array([len(row) for row in rows])
         self.pad_id = pad_id
+        weighted = weights is not None and any(weight != 1 for weight in weights)
+        self.weights = torch.tensor(weights, dtype=torch.float32) if weighted else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,7 +78,8 @@ class TokenDataset(Dataset):
     def __getitem__(self, part: Part) -> Batch:
         indices, length = part
         ids, lengths = pad([self.rows[i] for i in indices], length, self.pad_id)
-        return Batch(ids, lengths, self.labels[indices], torch.tensor(indices))
+        weights = None if self.weights is None else self.weights[indices]
+        return Batch(ids, lengths, self.labels[indices], torch.tensor(indices), self.split, weights=weights)
 
 
 class _Batches(Sampler[Part]):
@@ -129,17 +154,26 @@ class TrainBatches(_Batches):
             yield from batches[random.permutation(len(batches))] if self.bucket_batches > 1 else batches
 
 
-EVALUATION_TOKENS = 4096  # of a batch of messages of one length
+EVALUATION_TOKENS = evaluation_tokens("cpu")  # of a batch of messages of like length, unless the device wants more
 
 
 class EvaluationBatches(_Batches):
     """All messages once; processes take turns batch by batch.
 
     Where batches are padded to their longest message, messages are sorted by length and a batch takes as many as fit
-    into `EVALUATION_TOKENS`, unless `in_order` asks for batches of `batch_size` as the messages come.
+    into `budget` tokens, unless `in_order` asks for batches of `batch_size` as the messages come.
 
     Every process makes the same number of steps: one that runs out repeats the first batch, and whoever gathers
     the results keeps one for each index.
+
+    Args:
+        lengths: tokens of each message of the split.
+        batch_size: messages of a batch that is not cut by length.
+        pad_to: `batch` for each batch's longest message, or a number of tokens.
+        rank: this process.
+        world_size: number of processes.
+        in_order: as the messages come.
+        budget: tokens of a batch that is cut by length, padding included; a longer message is a batch of its own.
     """
 
     def __init__(
@@ -150,8 +184,10 @@ class EvaluationBatches(_Batches):
         rank: int = 0,
         world_size: int = 1,
         in_order: bool = False,
+        budget: int = EVALUATION_TOKENS,
     ) -> None:
         super().__init__(lengths, batch_size, pad_to, rank, world_size)
+        self.budget = budget
         self.batches = list(self._cut(in_order or pad_to != "batch"))
 
     def _cut(self, in_order: bool) -> Iterator[list[int]]:
@@ -161,7 +197,7 @@ class EvaluationBatches(_Batches):
             return
         batch: list[int] = []
         for i in np.argsort(self.lengths, kind="stable").tolist():
-            if batch and (len(batch) + 1) * self.lengths[i] > EVALUATION_TOKENS:
+            if batch and (len(batch) + 1) * self.lengths[i] > self.budget:
                 yield batch
                 batch = []
             batch.append(i)

@@ -1,7 +1,10 @@
 """The LightningDataModule: from a source to the loaders of its three splits."""
 
+import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -9,13 +12,17 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from gpt_classifier.data import prepare
-from gpt_classifier.data.batching import EvaluationBatches, PadTo, TokenDataset, TrainBatches
-from gpt_classifier.data.prepare import SPLITS
+from gpt_classifier.data.batching import EVALUATION_TOKENS, EvaluationBatches, PadTo, TokenDataset, TrainBatches
+from gpt_classifier.data.prepare import BALANCES
 from gpt_classifier.data.sources import Source
-from gpt_classifier.data.tokenizers import Truncate, encode, load_encoding
-from gpt_classifier.errors import UserError, expect_number
+from gpt_classifier.data.splits import Split, planned_splits, split
+from gpt_classifier.data.tokenizers import Tokenizer, Truncate
+from gpt_classifier.errors import OptionError, UserError, expect_number, expect_one_of
+from gpt_classifier.tasks import Task
 
 log = logging.getLogger(__name__)
+
+SMALL_TEXTS = 20_000_000  # bytes of UTF-8 up to which `keep_texts=auto` keeps them
 
 
 @dataclass
@@ -25,13 +32,14 @@ class DataReport:
     Args:
         found: messages of each class in the source.
         dropped: by deduplication.
-        splits: for each split the messages of each class.
+        splits: for each split that there is the messages of each class.
         overlap: validation and test messages that also occur in training, see `prepare.overlap`.
         longest: most tokens of a message in each split, after cutting.
         truncated: messages cut in each split.
         max_length: tokens that a message may have.
         pad_to: what batches are padded to, in tokens, or `batch`.
         note: what every report on this data must say.
+        balanced: a sentence about the messages that balancing dropped, repeated or weighed; empty if none.
     """
 
     found: dict[str, int]
@@ -43,12 +51,15 @@ class DataReport:
     max_length: int = 0
     pad_to: PadTo = "batch"
     note: str = ""
+    balanced: str = ""
 
     def log(self) -> None:
         """Tell a person, with warnings for what makes results look better than they are."""
         log.info("found    %s", _counts(self.found))
         if any(self.dropped.values()):
             log.info("dropped  %s", _counts(self.dropped))
+        if self.balanced:
+            log.info("balance  %s", self.balanced)
         for name, counts in self.splits.items():
             log.info(
                 "%-8s %d messages (%s), longest %d tokens, %d cut to %d",
@@ -62,8 +73,9 @@ class DataReport:
         for name, counts in self.overlap.items():
             if counts["near"]:
                 log.warning(
-                    "%d of %d %s messages also stand in the training set (%d when case, digits and punctuation are "
-                    "folded), which flatters the results; data.deduplicate=near keeps them apart",
+                    "%d of %d %s messages also occur in the training set (%d when case, digits and punctuation are "
+                    "ignored), which makes the results look better than they are; data.deduplicate=near keeps them "
+                    "apart",
                     counts["exact"],
                     sum(self.splits[name].values()),
                     name,
@@ -79,23 +91,28 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 class MessageDataModule(LightningDataModule):
-    """Loaders of padded token batches, prepared in the order parse, deduplicate, balance, split.
+    """Loaders of padded token batches, prepared in the order load, deduplicate, split, balance.
 
-    `test_dataloader` gives one loader for each of train, val and test, in this order: an evaluation covers
-    the whole of all three.
+    `test_dataloader` gives one loader for each split of `evaluated`, by default all that there are (`splits`), in the
+    order train, val, test: an evaluation covers the whole of all of them.
 
     Args:
         source: where messages come from.
-        tokenizer: name of the vocabulary.
+        tokenizer: texts to token ids.
+        task: makes the task from the class names.
         context_length: tokens that the model can read.
         deduplicate: `none`, `exact` or `near`, see `prepare.deduplicate`.
-        balance: `none` or `undersample`.
-        val_fraction: part of the messages for validation.
-        test_fraction: part of the messages for testing.
-        stratify: whether each split has its share of every class.
-        split_seed: of undersampling and of the split.
-        split_shuffles: how often the messages are shuffled before the split, see `prepare.split`.
-        train_size: train on that many messages, or that fraction of them; `None` for all.
+        balance: how classes of different size are trained on, see `prepare`: `none` as they are; `undersample`
+            drops training messages, `oversample` repeats them, `weights` weighs them; `undersample_all` drops
+            messages before the split, as the book's chapter does, so that validation and test are balanced too.
+        val_fraction: part of the messages for validation; 0 for no validation.
+        test_fraction: part of the messages for testing; 0 for no test.
+        split: `random`, `stratified`, `grouped` or `time`, see `splits.split`; `auto` is the chapter's `random` with
+            `balance=undersample_all`, and `stratified` otherwise.
+        split_seed: of the split and of what balancing takes.
+        split_shuffles: how often the messages are shuffled before the split, see `splits.split`.
+        train_size: train on that many messages, or that fraction of them; `None` for all. Taken after undersampling
+            and before oversampling.
         subset_seed: which ones.
         batch_size: messages of a training step over all processes.
         bucket_batches: training batches that are sorted by length together, see `TrainBatches`; 1 sorts nothing,
@@ -105,6 +122,10 @@ class MessageDataModule(LightningDataModule):
         max_length: tokens that are kept of a message; `None` for the model's context.
         truncate: the end of a longer message that is kept, `head` or `tail`.
         seed: order of the training batches.
+        folds: cross-validation with that many test sets, which cover each message once; `None` for a single test set.
+        fold: which of them, from 0.
+        keep_texts: whether a run may keep a copy of the texts; `auto` if they are small, see `keeps_texts`.
+        evaluation_tokens: of a batch of messages of like length, see `EvaluationBatches`.
 
     Raises:
         UserError: an option out of its range; or, on `setup`, messages that can't be trained on.
@@ -113,13 +134,14 @@ class MessageDataModule(LightningDataModule):
     def __init__(
         self,
         source: Source,
-        tokenizer: str,
+        tokenizer: Tokenizer,
+        task: Callable[[list[str]], Task],
         context_length: int,
         deduplicate: prepare.Deduplicate,
         balance: prepare.Balance,
         val_fraction: float,
         test_fraction: float,
-        stratify: bool,
+        split: Split | Literal["auto"],
         split_seed: int,
         split_shuffles: int,
         train_size: float | int | None,
@@ -130,28 +152,36 @@ class MessageDataModule(LightningDataModule):
         max_length: int | None,
         truncate: Truncate,
         seed: int,
+        folds: int | None = None,
+        fold: int = 0,
+        keep_texts: bool | Literal["auto"] = "auto",
+        evaluation_tokens: int = EVALUATION_TOKENS,
     ) -> None:
         super().__init__()
-        expect_number("data.batch_size", batch_size, 1, whole=True)
-        expect_number("data.bucket_batches", bucket_batches, 1, whole=True)
-        expect_number("data.split_seed", split_seed, 0, 2**32 - 1, whole=True)
-        expect_number("data.split_shuffles", split_shuffles, 1, 100, whole=True)
-        expect_number("data.subset_seed", subset_seed, 0, 2**32 - 1, whole=True)
-        if truncate not in ("head", "tail"):
-            raise UserError(f"data.truncate: expected head or tail, but it is {truncate}.")
+        expect_one_of("balance", balance, BALANCES)
+        expect_number("batch_size", batch_size, 1, whole=True)
+        expect_number("bucket_batches", bucket_batches, 1, whole=True)
+        expect_number("split_seed", split_seed, 0, 2**32 - 1, whole=True)
+        expect_number("split_shuffles", split_shuffles, 1, 100, whole=True)
+        expect_number("subset_seed", subset_seed, 0, 2**32 - 1, whole=True)
+        expect_one_of("truncate", truncate, ("head", "tail"))
+        if not isinstance(keep_texts, bool) and keep_texts != "auto":
+            raise OptionError("keep_texts", "true, false or auto", keep_texts)
         fixed = pad_to if isinstance(pad_to, int) else None
         if fixed is None and pad_to not in ("batch", "train", "context"):
-            raise UserError(f"data.pad_to: expected batch, train, context or a number, but it is {pad_to}.")
+            raise OptionError("pad_to", "batch, train, context or a number of tokens", pad_to)
         for option, value in (("max_length", max_length), ("pad_to", fixed)):
             if value is not None:
-                expect_number(f"data.{option} (tokens, at most the model's context)", value, 1, context_length, True)
+                hint = f"The model reads at most {context_length} tokens."
+                expect_number(option, value, 1, context_length, whole=True, hint=hint)
         self.source = source
         self.tokenizer = tokenizer
+        self.make_task = task
         self.deduplicate = deduplicate
         self.balance = balance
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
-        self.stratify = stratify
+        self.split: Split = split if split != "auto" else "random" if balance == "undersample_all" else "stratified"
         self.split_seed = split_seed
         self.split_shuffles = split_shuffles
         self.train_size = train_size
@@ -162,6 +192,10 @@ class MessageDataModule(LightningDataModule):
         self.seed = seed
         self.pad_to: PadTo = {"context": context_length, "train": "batch"}.get(pad_to, pad_to)  # type: ignore
         self.pad_to_train = pad_to == "train"
+        self.folds = folds
+        self.fold = fold
+        self.keep_texts = keep_texts
+        self.evaluation_tokens = evaluation_tokens
         self.max_length = min(limit for limit in (max_length, fixed, context_length) if limit is not None)
         self.frame: pd.DataFrame | None = None
 
@@ -172,57 +206,101 @@ class MessageDataModule(LightningDataModule):
         if self.frame is not None:
             return
         messages = self.source.load()
-        frame, dropped = prepare.deduplicate(messages.frame, self.deduplicate)
-        prepare.check_classes(frame, messages.class_names)
-        frame = prepare.balance(frame, self.balance, messages.class_names, self.split_seed)
-        frame = prepare.split(
-            frame, self.val_fraction, self.test_fraction, self.stratify, self.split_seed, self.split_shuffles
-        )
-        frame = prepare.subset_train(frame, self.train_size, self.subset_seed)
+        found = messages.frame if "row" in messages.frame else messages.frame.assign(row=range(len(messages.frame)))
+        unique, dropped = prepare.deduplicate(found, self.deduplicate)
+        self.splits = planned_splits(unique, self.val_fraction, self.test_fraction, self.folds)
+        prepare.check_classes(unique, messages.class_names, self.splits)
+        frame, balanced = self._split_and_balance(unique, messages.class_names)
+        self.evaluated = self.splits
         self.class_names = messages.class_names
+        self.task = self.make_task(messages.class_names)
         self.report = DataReport(
             found=_class_counts(messages.frame, self.class_names),
             dropped=dropped,
-            splits={name: _class_counts(frame[frame["split"] == name], self.class_names) for name in SPLITS},
+            splits={name: _class_counts(frame[frame["split"] == name], self.class_names) for name in self.splits},
             overlap=prepare.overlap(frame),
             note=messages.note,
+            balanced=balanced,
         )
         self._tokenize(frame)
         self.frame = frame
 
+    def _split_and_balance(self, frame: pd.DataFrame, class_names: list[str]) -> tuple[pd.DataFrame, str]:
+        """The split messages, and a sentence about what balancing did."""
+        balanced = []
+        if self.balance == "undersample_all":
+            frame, told = prepare.undersample_all(frame, class_names, self.split_seed)
+            balanced.append(told)
+        frame = split(
+            frame,
+            self.val_fraction,
+            self.test_fraction,
+            self.split,
+            self.split_seed,
+            self.split_shuffles,
+            self.folds,
+            self.fold,
+        )
+        if self.balance == "undersample":
+            frame, told = prepare.undersample(frame, class_names, self.split_seed)
+            balanced.append(told)
+        frame = prepare.subset_train(frame, self.train_size, self.subset_seed)
+        if self.balance == "oversample":
+            frame, told = prepare.oversample(frame, class_names, self.split_seed)
+            balanced.append(told)
+        frame, told = prepare.weigh(frame, class_names, by_class=self.balance == "weights")
+        return frame, "".join([*balanced, told])
+
     def _tokenize(self, frame: pd.DataFrame) -> None:
-        encoding = load_encoding(self.tokenizer)
-        ids = {name: i for i, name in enumerate(self.class_names)}
         self.datasets = {}
-        for name in SPLITS:  # training first: its longest message may cap the others
+        for name in self.splits:  # training first: its longest message may cap the others
             part = frame[frame["split"] == name]
-            rows, cut = encode(part["text"].tolist(), encoding, self.max_length, self.truncate)
-            dataset = TokenDataset(rows, part["label"].map(ids).tolist(), self.pad_id)
+            rows, cut = self.tokenizer.encode(part["text"].tolist(), self.max_length, self.truncate)
+            weights = part["weight"].tolist() if "weight" in part else None
+            dataset = TokenDataset(name, rows, self.task.targets(part["label"].tolist()), self.pad_id, weights)
             if name == "train" and self.pad_to_train:
                 self.pad_to = self.max_length = int(dataset.lengths.max())
             self.datasets[name] = dataset
             self.report.longest[name] = int(dataset.lengths.max())
             self.report.truncated[name] = cut
         if len(self.datasets["train"]) < self.batch_size:
-            raise UserError(
-                f"data.batch_size: {self.batch_size} is more than the {len(self.datasets['train'])} training messages. "
-                f"Set it lower."
-            )
+            found = len(self.datasets["train"])
+            raise OptionError("batch_size", f"at most {found}, the number of training messages", self.batch_size)
         self.report.max_length = self.max_length
         self.report.pad_to = self.pad_to
 
     @property
     def pad_id(self) -> int:
-        return load_encoding(self.tokenizer).eot_token
+        return self.tokenizer.pad_id
 
     def token_rows(self) -> dict[str, list[np.ndarray]]:
         """Token ids of the messages of each split, in the order of their indices."""
         return {name: dataset.rows for name, dataset in self.datasets.items()}
 
     def split_frame(self, name: str) -> pd.DataFrame:
-        """The messages of a split: `label`, `text`, in the order of their indices."""
+        """The messages of a split: `row`, `label`, `text`, in the order of their indices.
+
+        Raises:
+            UserError: there is no such split.
+        """
         assert self.frame is not None, "setup() comes first"
-        return self.frame.loc[self.frame["split"] == name, ["label", "text"]].reset_index(drop=True)
+        if name not in self.splits:
+            raise UserError(f"There are no {name} messages: {name}_fraction is 0.")
+        return self.frame.loc[self.frame["split"] == name, ["row", "label", "text"]].reset_index(drop=True)
+
+    def fingerprint(self) -> str:
+        """A hash of the messages and their splits."""
+        assert self.frame is not None, "setup() comes first"
+        columns = [column for column in ("label", "text", "split", "weight") if column in self.frame]
+        return hashlib.sha256(self.frame[columns].to_csv(index=False).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether a run may copy the texts into its folder; otherwise it keeps their row numbers and hashes."""
+        if isinstance(self.keep_texts, bool):
+            return self.keep_texts
+        assert self.frame is not None, "setup() comes first"
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in self.frame["text"]) <= SMALL_TEXTS
 
     def _processes(self) -> dict[str, int]:
         if self.trainer is None:
@@ -247,15 +325,20 @@ class MessageDataModule(LightningDataModule):
         dataset = self.datasets[name]
         in_order = self.bucket_batches == 1
         batches = EvaluationBatches(
-            dataset.lengths, self.batch_size, self.pad_to, in_order=in_order, **self._processes()
+            dataset.lengths,
+            self.batch_size,
+            self.pad_to,
+            in_order=in_order,
+            budget=self.evaluation_tokens,
+            **self._processes(),
         )
         return DataLoader(dataset, sampler=batches, batch_size=None)
 
-    def val_dataloader(self) -> DataLoader:
-        return self._evaluation_dataloader("val")
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return self._evaluation_dataloader("val") if "val" in self.splits else []
 
     def test_dataloader(self) -> list[DataLoader]:
-        return [self._evaluation_dataloader(name) for name in SPLITS]
+        return [self._evaluation_dataloader(name) for name in self.evaluated]
 
 
 def _class_counts(frame: pd.DataFrame, class_names: list[str]) -> dict[str, int]:

@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from gpt_classifier.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ def fetch_member(urls: Sequence[str], member: str, expected_sha256: str, target:
     """The file `member` of the zip archive at the first of `urls` that serves the right one.
 
     Nothing is downloaded when `target` already has the expected content. `target` appears only when it is
-    whole and verified; whatever is interrupted leaves it as it was.
+    whole and verified; whatever is interrupted leaves it as it was. Of several processes one downloads, and the
+    others wait for it.
 
     Args:
         urls: where the archive is, the preferred place first.
@@ -37,11 +40,22 @@ def fetch_member(urls: Sequence[str], member: str, expected_sha256: str, target:
     Raises:
         UserError: none of the places served the expected file, each with its reason.
     """
-    if target.exists():
-        if sha256(target.read_bytes()) == expected_sha256:
-            return target
-        log.warning("%s is not the published file; fetching it again", target)
+    if _is_there(target, expected_sha256):  # before the lock, which a read-only folder does not allow
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if not _is_there(target, expected_sha256):
+            if target.exists():
+                log.warning("%s is not the published file; fetching it again", target)
+            _fetch(urls, member, expected_sha256, target, max_bytes)
+    return target
+
+
+def _is_there(target: Path, expected_sha256: str) -> bool:
+    return target.exists() and sha256(target.read_bytes()) == expected_sha256
+
+
+def _fetch(urls: Sequence[str], member: str, expected_sha256: str, target: Path, max_bytes: int) -> None:
     reasons = []
     for url in urls:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -58,13 +72,8 @@ def fetch_member(urls: Sequence[str], member: str, expected_sha256: str, target:
             whole = Path(folder) / "whole"
             whole.write_bytes(content)
             os.replace(whole, target)
-            return target
-    raise UserError(
-        f"Could not download {member}: "
-        + "; ".join(reasons)
-        + ". Set data.path= to a copy of the archive or of the file inside it. "
-        "experiment=quickstart needs no network."
-    )
+            return
+    raise UserError(f"Could not download {member}: {'; '.join(reasons)}.")
 
 
 def _download(url: str, folder: Path) -> Path:

@@ -1,21 +1,29 @@
-"""Deduplicate, balance, split, in this order: pure functions on frames of messages.
+"""Deduplicate, balance, take a part of: pure functions on frames of messages.
 
-A frame has the columns `text`, `label` and `split`. `split` is `None` for messages that are yet to be split, and
-`train`, `val` or `test` for the others; rows that come in with a split are never changed or balanced.
+A frame has the columns `text`, `label` and `split`, and whatever else its source brings (`data.sources.Messages`).
+`split` is `None` for messages that are yet to be split, and `train`, `val` or `test` for the others; what is known
+to be for validation or testing is never changed or balanced.
 """
 
+import hashlib
 import re
 from typing import Literal
 
 import pandas as pd
 
-from gpt_classifier.errors import UserError, expect_number
+from gpt_classifier.errors import OptionError, UserError, expect_number, expect_one_of
 
 Deduplicate = Literal["none", "exact", "near"]
-Balance = Literal["none", "undersample"]
+Balance = Literal["none", "undersample", "oversample", "weights", "undersample_all"]
+BALANCES: tuple[Balance, ...] = ("none", "undersample", "oversample", "weights", "undersample_all")
 SPLITS = ("train", "val", "test")
 
 NOT_LETTERS = re.compile(r"[\W\d_]+")
+
+
+def text_hash(text: str) -> str:
+    """The first 16 hexadecimal digits of a text's SHA-256: tells texts apart without keeping them."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def fold(text: str) -> str:
@@ -29,7 +37,7 @@ def fold(text: str) -> str:
 def deduplicate(frame: pd.DataFrame, how: Deduplicate) -> tuple[pd.DataFrame, dict[str, int]]:
     """Keep the first of equal messages.
 
-    Messages that are yet to be split are also dropped when they stand in a given validation or test set.
+    Messages that are yet to be split are also dropped when they occur in a given validation or test set.
     A text that occurs with two labels is dropped altogether.
 
     Args:
@@ -39,8 +47,7 @@ def deduplicate(frame: pd.DataFrame, how: Deduplicate) -> tuple[pd.DataFrame, di
     Returns:
         The messages that are left, and how many were dropped: `duplicates` and `contradictions`.
     """
-    if how not in ("none", "exact", "near"):
-        raise UserError(f"data.deduplicate: expected none, exact or near, but it is {how}.")
+    expect_one_of("deduplicate", how, ("none", "exact", "near"))
     if how == "none":
         return frame, {"duplicates": 0, "contradictions": 0}
     keys = frame["text"].map(fold) if how == "near" else frame["text"]
@@ -57,90 +64,104 @@ def deduplicate(frame: pd.DataFrame, how: Deduplicate) -> tuple[pd.DataFrame, di
     return kept.reset_index(drop=True), dropped
 
 
-def balance(frame: pd.DataFrame, how: Balance, class_names: list[str], seed: int) -> pd.DataFrame:
-    """Undersample every class to the size of the smallest, in the order of `class_names`.
+def undersample_all(frame: pd.DataFrame, class_names: list[str], seed: int) -> tuple[pd.DataFrame, str]:
+    """Undersample every class to the size of the smallest before the split, in the order of `class_names`.
 
-    Messages that already have a split are left alone. With `ham`, `spam` and seed 123 this takes the rows that
-    the book's chapter takes.
-    """
-    if how not in ("none", "undersample"):
-        raise UserError(f"data.balance: expected none or undersample, but it is {how}.")
-    if how == "none":
-        return frame
-    given = frame["split"].notna()
-    pool = frame[~given]
-    smallest = int(pool["label"].value_counts().min())
-    classes = [pool[pool["label"] == name] for name in class_names]
-    sampled = [rows if len(rows) == smallest else rows.sample(smallest, random_state=seed) for rows in classes]
-    return pd.concat([*sampled, frame[given]], ignore_index=True)
-
-
-def split(
-    frame: pd.DataFrame, val_fraction: float, test_fraction: float, stratify: bool, seed: int, shuffles: int = 1
-) -> pd.DataFrame:
-    """Shuffle the messages that have no split yet and assign them one.
-
-    Splits that came with the frame are complete; the others take their fraction, and training takes the rest.
-
-    Args:
-        frame: messages.
-        val_fraction: part of the pool for validation, 0 < fraction < 1.
-        test_fraction: part of the pool for testing.
-        stratify: give each split its share of every class, at least one message. Otherwise one shuffle is
-            cut where the book's chapter cuts it: training up to `int(n · 0.7)`, validation the next `int(n · 0.1)`.
-        seed: of the shuffle.
-        shuffles: how often, each time with the same seed; the script of the book's experiments does so twice.
+    This is what the book's chapter does: with `ham`, `spam` and seed 123 it takes the same rows. Validation and test
+    then lose the class frequencies that they would have in use; `undersample` keeps them.
 
     Returns:
-        The frame in the order train, val, test, each shuffled.
+        The messages that are left, those that already have a split among them, and a sentence about the others.
     """
-    given = frame[frame["split"].notna()]
-    for option, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        expect_number(f"data.{option}", fraction, 0, 1)
-        if not 0 < fraction < 1 or val_fraction + test_fraction >= 1:
-            raise UserError(
-                f"data.{option}: expected a part between 0 and 1 that leaves something for training, but it is "
-                f"{fraction} (data.val_fraction and data.test_fraction are {val_fraction} and {test_fraction})."
-            )
-    parts_of = {"val": val_fraction, "test": test_fraction}
-    fractions = {name: part for name, part in parts_of.items() if not (given["split"] == name).any()}
-    shuffled = frame[frame["split"].isna()]
-    for _ in range(shuffles):
-        shuffled = shuffled.sample(frac=1, random_state=seed)
-    pool = _cut_each_class(shuffled, fractions, seed) if stratify else _cut_in_order(shuffled, fractions)
-    joined = pd.concat([pool, given])
-    for name in SPLITS:
-        if not (joined["split"] == name).any():
-            raise UserError(
-                f"Of {len(joined)} messages none is left for the {name} split. Add messages, or set "
-                f"data.val_fraction and data.test_fraction to other parts."
-            )
-    return pd.concat([joined[joined["split"] == name] for name in SPLITS], ignore_index=True)
+    given = frame["split"].notna()
+    pool = frame[~given]
+    sampled = pd.concat(_undersampled(pool, class_names, seed))
+    told = _dropped(pool, sampled, "messages", "undersample_all")
+    return pd.concat([sampled, frame[given]], ignore_index=True), told
 
 
-def _cut_in_order(shuffled: pd.DataFrame, fractions: dict[str, float]) -> pd.DataFrame:
-    n = len(shuffled)
-    n_val = int(n * fractions.get("val", 0))
-    train_fraction = round(1 - sum(fractions.values()), 9)  # 0.7, not 0.7000000000000001
-    n_train = int(n * train_fraction) if "test" in fractions else n - n_val
-    names = ["train"] * n_train + ["val"] * n_val + ["test"] * (n - n_train - n_val)
-    return shuffled.assign(split=names)
+def undersample(frame: pd.DataFrame, class_names: list[str], seed: int) -> tuple[pd.DataFrame, str]:
+    """Undersample every class of the training messages to the size of the smallest; validation and test stay whole.
+
+    Returns:
+        The messages that are left, in their order, and a sentence about the others.
+    """
+    train = frame[frame["split"] == "train"]
+    sampled = pd.concat(_undersampled(train, class_names, seed))
+    told = _dropped(train, sampled, "training messages", "undersample")
+    return frame[(frame["split"] != "train") | frame.index.isin(sampled.index)].reset_index(drop=True), told
 
 
-def _cut_each_class(shuffled: pd.DataFrame, fractions: dict[str, float], seed: int) -> pd.DataFrame:
-    parts = []
-    for label, rows in shuffled.groupby("label"):
-        counts = {name: max(1, round(len(rows) * part)) for name, part in fractions.items()}
-        if sum(counts.values()) == len(rows) and max(counts.values()) > 1:  # both were rounded up
-            counts[max(counts, key=lambda name: counts[name])] -= 1
-        names = [name for name, count in counts.items() for _ in range(count)]
-        if len(names) >= len(rows):
-            raise UserError(
-                f"data.val_fraction, data.test_fraction: of the {len(rows)} messages of class {label!r} none is left "
-                f"for training. Set smaller parts."
-            )
-        parts.append(rows.assign(split=["train"] * (len(rows) - len(names)) + names))
-    return pd.concat(parts).sample(frac=1, random_state=seed)  # so far class after class
+def _undersampled(rows: pd.DataFrame, class_names: list[str], seed: int) -> list[pd.DataFrame]:
+    smallest = int(rows["label"].value_counts().min())
+    classes = [rows[rows["label"] == name] for name in class_names]
+    return [part if len(part) <= smallest else part.sample(smallest, random_state=seed) for part in classes]
+
+
+def _dropped(rows: pd.DataFrame, kept: pd.DataFrame, what: str, how: Balance) -> str:
+    if len(kept) == len(rows):
+        return ""
+    smallest = int(kept["label"].value_counts().min())
+    dropped = f"dropped {len(rows) - len(kept):,} of {len(rows):,} {what}"
+    return f"{dropped} so that every class has {smallest:,} (balance={how})"
+
+
+def oversample(frame: pd.DataFrame, class_names: list[str], seed: int) -> tuple[pd.DataFrame, str]:
+    """Repeat training messages until every class has as many as the largest; validation and test stay as they are.
+
+    No message of a class is repeated twice more often than another one of it.
+
+    Returns:
+        The messages, with the repeated ones at the end of training, and a sentence about these.
+    """
+    train = frame[frame["split"] == "train"]
+    largest = int(train["label"].value_counts().max())
+    repeated = []
+    for name in class_names:
+        rows = train[train["label"] == name]
+        if len(rows):
+            copies, rest = divmod(largest - len(rows), len(rows))
+            repeated += [*[rows] * copies, rows.sample(rest, random_state=seed)]
+    added = pd.concat(repeated)
+    if added.empty:
+        return frame, ""
+    told = f"added {len(added):,} repeats to the {len(train):,} training messages so that every class has {largest:,}"
+    others = frame[frame["split"] != "train"]
+    return pd.concat([train, added, others], ignore_index=True), f"{told} (balance=oversample)"
+
+
+def weigh(frame: pd.DataFrame, class_names: list[str], by_class: bool) -> tuple[pd.DataFrame, str]:
+    """Give each training message its weight in the loss.
+
+    Args:
+        frame: split messages; those of a source with weights have the column `weight`.
+        class_names: of the sentence.
+        by_class: weigh the classes alike, however many training messages they have: `n / (C n_c)` for each message
+            of a class with `n_c` of the `n` training messages, where C classes have any; times the source's weight.
+
+    Returns:
+        The messages, and a sentence about the weights of classes. The column `weight` has mean 1 over the training
+        messages and is 1 elsewhere; there is none where nothing says other than 1.
+
+    Raises:
+        OptionError: no training message has a weight above 0.
+    """
+    if not by_class and "weight" not in frame:
+        return frame, ""
+    training = frame["split"] == "train"
+    counts = frame.loc[training, "label"].value_counts()
+    of_class = {name: training.sum() / (len(counts) * n) if by_class else 1.0 for name, n in counts.items()}
+    own = frame.get("weight", 1.0)
+    weights = (frame["label"].map(of_class) * own).astype(float).where(training, 1.0)
+    mean = weights[training].mean()
+    if not mean > 0:
+        raise OptionError("weights", "weights of which some training message has more than 0", "0 for all of them")
+    frame = frame.assign(weight=weights.where(~training, weights / mean))
+    if not by_class or len(set(counts)) == 1:
+        return frame, ""
+    shown = [f"{name} {of_class[name]:.3g}" for name in class_names if name in of_class]
+    listed = ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
+    return frame, f"weights of the training messages by class: {listed} (balance=weights)"
 
 
 def subset_train(frame: pd.DataFrame, size: float | int | None, seed: int) -> pd.DataFrame:
@@ -157,13 +178,15 @@ def subset_train(frame: pd.DataFrame, size: float | int | None, seed: int) -> pd
     if size is None:
         return frame
     train = frame[frame["split"] == "train"]
-    expect_number("data.train_size", size, 0)
+    expect_number("train_size", size, 0)
     number = round(len(train) * size) if isinstance(size, float) and 0 < size <= 1 else size
     classes = train["label"].nunique()
     if int(number) != number or not classes <= number <= len(train):
-        raise UserError(
-            f"data.train_size: expected a number from {classes} (one for each class) to {len(train)} (all training "
-            f"messages), or a fraction between 0 and 1 that gives as many, but it is {size}."
+        raise OptionError(
+            "train_size",
+            f"a number from {classes} (one for each class) to {len(train)} (all training messages), or a fraction "
+            f"between 0 and 1 that gives as many",
+            size,
         )
     shuffled = train.sample(frac=1, random_state=seed)
     # where each message stands within its class, as a part of that class: the first of every class come
@@ -174,41 +197,48 @@ def subset_train(frame: pd.DataFrame, size: float | int | None, seed: int) -> pd
     return frame[(frame["split"] != "train") | frame.index.isin(kept)].reset_index(drop=True)
 
 
-def check_classes(frame: pd.DataFrame, class_names: list[str]) -> None:
+def check_classes(frame: pd.DataFrame, class_names: list[str], splits: tuple[str, ...] = SPLITS) -> None:
     """Refuse what no classifier can be trained on.
 
+    Args:
+        frame: messages.
+        class_names: of all classes.
+        splits: those that there will be.
+
     Raises:
-        UserError: fewer than two classes, or one with fewer than 3 messages, one for each split; those that the source
+        UserError: fewer than two classes, or one with fewer messages than splits, one for each; those that the source
             gives need none.
     """
-    needed = sum(not (frame["split"] == name).any() for name in SPLITS)
+    needed = sum(not (frame["split"] == name).any() for name in splits)
     counts = frame[frame["split"].isna()]["label"].value_counts().reindex(class_names, fill_value=0)
     if len(counts) < 2:
         raise UserError(
             f"A classifier needs at least two classes, but every message has the label {class_names[0]!r}. "
-            f"Is data.label_column the right one?"
+            f"Do the labels come from the right column?"
         )
     if counts.min() < needed:
         raise UserError(
             f"Every class needs at least {needed} messages, one for each split that is to be made, but "
             f"{(counts < needed).sum()} of {len(counts)} classes have fewer, such as {counts.idxmin()!r} with "
-            f"{counts.min()}. Add messages, merge classes, or set data.label_column to a column of classes."
+            f"{counts.min()}. Add messages, merge classes, or take the labels from a column of classes."
         )
 
 
 def overlap(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """How many validation and test messages also stand in the training set.
+    """How many validation and test messages also occur in the training set.
 
     Returns:
-        For `val` and `test` the number of messages with an equal text in training (`exact`) and with one
-        that is equal once folded (`near`, which includes the former).
+        For `val` and `test`, as far as there are any, the number of messages with an equal text in training (`exact`)
+        and with one that is equal once folded (`near`, which includes the former).
     """
     train = frame[frame["split"] == "train"]["text"]
+    folded = set(train.map(fold))
     counts = {}
     for name in ("val", "test"):
         texts = frame[frame["split"] == name]["text"]
-        counts[name] = {
-            "exact": int(texts.isin(set(train)).sum()),
-            "near": int(texts.map(fold).isin(set(train.map(fold))).sum()),
-        }
+        if len(texts):
+            counts[name] = {
+                "exact": int(texts.isin(set(train)).sum()),
+                "near": int(texts.map(fold).isin(folded).sum()),
+            }
     return counts

@@ -6,18 +6,21 @@ A source is loaded once into `Messages`: a frame with a text and a class name a 
 import csv
 import io
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import pandas as pd
 
+from gpt_classifier import csv_files
 from gpt_classifier.data.download import fetch_member, read_member, sha256
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import OptionError, UserError, expect_one_of
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +34,10 @@ class Messages:
     """What a source holds.
 
     Args:
-        frame: columns `text` and `label` (both `str`, neither empty) and `split`: `val` or `test` for rows that
-            the source itself assigns, `None` for those that are yet to be split.
+        frame: columns `text` and `label` (both `str`, neither empty); `split`: `val` or `test` for rows that
+            the source itself assigns, `None` for those that are yet to be split; and `row`, the number of the row in
+            the source, from 0, gaps included (counted where it is missing). Where the source has them also `group`
+            (messages that belong together), `time` (numbers or dates) and `weight` (in the training loss).
         class_names: the labels, in the order of their ids.
         note: something that every report on this data must say; empty if nothing.
     """
@@ -87,7 +92,19 @@ class SmsSpam:
 
     def prepare(self) -> None:
         if self.path is None:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        try:
             fetch_member(self.urls, self.MEMBER, self.sha256, self.cached, self.MAX_BYTES)
+        except UserError as error:
+            raise OptionError(
+                "path",
+                "the SMS Spam Collection, which is downloaded once",
+                self.path,
+                f"{error} Set {{field}}= to a copy of the archive or of the file inside it. The bundled sample "
+                f"messages need no network.",
+            ) from error
 
     def load(self) -> Messages:
         path = self.path or self.cached
@@ -103,9 +120,11 @@ class SmsSpam:
                 zipped = file.read(2) == b"PK"
             return read_member(path, self.MEMBER, self.MAX_BYTES) if zipped else path.read_bytes()
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"data.path: expected the SMS Spam Collection's zip or the file {self.MEMBER} inside it at "
-                f"{path}, but: {error}. Set data.path= to either, or leave it out to download it."
+            raise OptionError(
+                "path",
+                f"the SMS Spam Collection's zip or the file {self.MEMBER} inside it",
+                f"{path}: {error}",
+                "Set {field}= to either, or leave it out to download it.",
             ) from error
 
 
@@ -138,6 +157,8 @@ class Table:
         encoding: of a text file.
         quoting: `minimal` understands quoted fields, `none` takes quotation marks for text.
         drop_incomplete: leave out rows with an empty text or no label instead of refusing them.
+        group_column: its column of what belongs together, such as a customer, for `split=grouped`; `None` for none.
+        time_column: its column of numbers, dates or ISO 8601 strings, for `split=time`; `None` for none.
 
     Raises:
         UserError: on `load`, when a file, a column or a value is not as expected.
@@ -154,16 +175,17 @@ class Table:
         encoding: str = "utf-8",
         quoting: Quoting = "minimal",
         drop_incomplete: bool = False,
+        group_column: str | None = None,
+        time_column: str | None = None,
     ) -> None:
         if path is None:
-            raise UserError("data.path: data=csv needs a file of texts and labels. Set data.path=FILE.")
+            raise OptionError("path", "a file of texts and labels", path, "Set {field}=FILE.")
         _check_quoting(quoting)
         if text_column == label_column:
-            raise UserError(
-                f"data.label_column: it is {label_column!r}, the column of texts. Set it to that of labels."
-            )
+            raise OptionError("label_column", "another column than that of texts", repr(label_column))
         self.paths = {None: path, "val": val_path, "test": test_path}
-        self.columns = {"text": text_column, "label": label_column}
+        columns = {"text": text_column, "label": label_column, "group": group_column, "time": time_column}
+        self.columns = {role: column for role, column in columns.items() if column is not None}
         self.separator = separator
         self.encoding = encoding
         self.quoting = quoting
@@ -178,32 +200,62 @@ class Table:
         for split, part in parts.items():
             unknown = sorted(set(part["label"]) - set(class_names))
             if unknown:
-                raise UserError(
-                    f"data.{split}_path: its label {unknown[0]!r} does not occur in the training file; "
-                    f"that has {', '.join(class_names[:10])}. Set data.{split}_path to a file with these labels."
+                raise OptionError(
+                    f"{split}_path",
+                    f"a file with the labels of the training file ({', '.join(class_names[:10])})",
+                    f"{self.paths[split]}, where {unknown[0]!r} is a label too",
                 )
         return Messages(pd.concat(parts.values(), ignore_index=True), class_names)
 
     def _load_file(self, path: Path, split: str | None) -> pd.DataFrame:
-        option = f"data.{split}_path" if split else "data.path"
-        frame = self._read_file(path, option)
+        option = f"{split}_path" if split else "path"
+        found = self._read_file(path, option)
         for role, column in self.columns.items():
-            if column not in frame.columns:
-                raise UserError(
-                    f"data.{role}_column: no column {column!r} in {path}; it has: "
-                    f"{', '.join(map(str, frame.columns))}. Set data.{role}_column to one of these."
+            if column not in found.columns:
+                raise OptionError(
+                    f"{role}_column",
+                    f"a column of {path} ({', '.join(map(str, found.columns))})",
+                    repr(column),
+                    "Set {field} to one of these.",
                 )
         frame = pd.DataFrame(
             {
-                "label": frame[self.columns["label"]].map(_as_name),
-                "text": frame[self.columns["text"]].map(_as_text),
+                "label": found[self.columns["label"]].map(_as_name),
+                "text": found[self.columns["text"]].map(_as_text),
             }
         )
-        return _messages(frame, path, drop_incomplete=self.drop_incomplete, option=option).frame.assign(split=split)
+        frame = _messages(frame, path, drop_incomplete=self.drop_incomplete, option=option).frame.assign(split=split)
+        return self._with_order(frame, found, path)
+
+    def _with_order(self, frame: pd.DataFrame, found: pd.DataFrame, path: Path) -> pd.DataFrame:
+        """Messages with their groups and times, as far as there are columns of them."""
+        if "group" in self.columns:
+            groups = found[self.columns["group"]].map(_as_name)
+            frame["group"] = groups.iloc[frame["row"]].to_numpy()
+            if (frame["group"] == "").any():
+                raise OptionError(
+                    "group_column",
+                    "a column with a group in every row",
+                    f"{self.columns['group']!r}, which is empty in data row "
+                    f"{frame['row'][frame['group'] == ''].iloc[0] + 1} of {path}",
+                )
+        if "time" in self.columns:
+            times = found[self.columns["time"]].iloc[frame["row"]].reset_index(drop=True)
+            parsed = _as_times(times)
+            if parsed.isna().any():
+                place = int(parsed.isna().to_numpy().argmax())
+                raise OptionError(
+                    "time_column",
+                    "a column of numbers, dates or times as ISO 8601 writes them (2024-05-31 or 2024-05-31T18:30:00)",
+                    f"{self.columns['time']!r}, which has {_as_text(times[place])!r} in data row "
+                    f"{frame['row'][place] + 1} of {path}",
+                )
+            frame["time"] = parsed
+        return frame
 
     def _read_file(self, path: Path, option: str) -> pd.DataFrame:
         if not path.is_file():
-            raise UserError(f"{option}: expected a file of texts and labels, but there is no file {path}.")
+            raise OptionError(option, "a file of texts and labels", f"{path}, and there is no file {path}")
         match path.suffix.lower():
             case ".csv" | ".tsv" | ".txt" as ending:
                 separator = self.separator or ("," if ending == ".csv" else "\t")
@@ -216,39 +268,110 @@ class Table:
                 except (UnicodeError, LookupError) as error:
                     raise _encoding_error(path, self.encoding, error) from error
                 except ValueError as error:
-                    raise UserError(f"{option}: expected one JSON object a line in {path}, but: {error}.") from error
+                    raise OptionError(option, "a file with one JSON object a line", f"{path}: {error}") from error
             case ".parquet":
                 return _read_parquet(path, option)
             case ending:
-                raise UserError(
-                    f"{option}: expected a file ending in .csv, .tsv, .txt, .jsonl, .ndjson or .parquet, found "
-                    f"{ending or 'no ending'} in {path}. Rename the file by what it holds; data.separator sets "
-                    f"another separator than a comma (.csv) or a tab (.tsv, .txt)."
+                raise OptionError(
+                    option,
+                    "a file ending in .csv, .tsv, .txt, .jsonl, .ndjson or .parquet",
+                    f"{path}, which has {f'the ending {ending}' if ending else 'no ending'}",
+                    "Rename the file by what it holds; {group}separator sets another separator than a comma (.csv) or "
+                    "a tab (.tsv, .txt).",
                 )
 
 
+class Texts:
+    """Texts and labels in memory, such as those that a Python program trains on.
+
+    Args:
+        texts: as many `str` as there are messages, none empty.
+        labels: a class for each: strings or whole numbers.
+        weights: of each message in the training loss, at least 0; `None` for equal ones.
+        groups: what each belongs to, such as a customer, for `split=grouped`; `None` for none.
+
+    Raises:
+        OptionError: a value or a number of values is not as expected.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[Any],
+        weights: Sequence[float] | None = None,
+        groups: Sequence[Any] | None = None,
+    ) -> None:
+        if isinstance(texts, str):
+            raise OptionError("texts", "a sequence of texts", "a single str")
+        frame = pd.DataFrame({"text": pd.Series(list(texts), dtype=object)})
+        if frame.empty:
+            raise OptionError("texts", "at least one text", "an empty sequence")
+        for place, text in enumerate(frame["text"]):
+            if not isinstance(text, str) or not text.strip():
+                raise OptionError("texts", "str that are not empty", f"{text!r} in place {place}")
+        columns = {"label": labels, "weight": weights, "group": groups}
+        for (name, values), option in zip(columns.items(), ("labels", "weights", "groups"), strict=True):
+            if values is not None:
+                frame[name] = _one_for_each(option, values, len(frame))
+        frame["label"] = frame["label"].map(_as_name)
+        if (frame["label"] == "").any():
+            raise OptionError("labels", "labels that are not empty", f"'' in place {(frame['label'] == '').argmax()}")
+        if weights is not None:
+            frame["weight"] = _as_weights(frame["weight"])
+        self.frame = frame.assign(split=None, row=np.arange(len(frame)))
+
+    def prepare(self) -> None:
+        pass
+
+    def load(self) -> Messages:
+        return Messages(self.frame, _in_order(self.frame["label"].unique()))
+
+
+def _one_for_each(option: str, values: Sequence[Any], number: int) -> pd.Series:
+    column = pd.Series(list(values), dtype=object)
+    if len(column) != number:
+        raise OptionError(option, f"as many as there are texts, {number}", f"{len(column)} values")
+    if column.isna().any():
+        place = int(column.isna().to_numpy().argmax())
+        raise OptionError(option, "a value for each text", f"{column[place]!r} in place {place}")
+    return column
+
+
+def _as_weights(weights: pd.Series) -> pd.Series:
+    try:
+        numbers = weights.astype(float)
+    except (TypeError, ValueError) as error:
+        raise OptionError("weights", "numbers of at least 0", error) from error
+    wrong = ~numbers.between(0, math.inf, inclusive="left")
+    if wrong.any():
+        place = int(wrong.to_numpy().argmax())
+        raise OptionError("weights", "numbers of at least 0", f"{weights[place]!r} in place {place}")
+    return numbers
+
+
 def _check_quoting(quoting: str) -> None:
-    if quoting not in QUOTING:
-        raise UserError(f"data.quoting: expected none or minimal, but it is {quoting}.")
+    expect_one_of("quoting", quoting, tuple(QUOTING))
 
 
 def _refuse_stray_quotes(path: Path, separator: str, encoding: str, option: str) -> None:
     """A quotation mark that begins a text but does not quote it would swallow the rows up to the next one."""
-    csv.field_size_limit(2**31 - 1)
     try:
         with path.open(encoding=_with_mark(encoding), newline="") as file:
-            rows = csv.reader(file, delimiter=separator, strict=True)
-            for _ in rows:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            for _ in csv_files.rows(reader, longest_field=2**31 - 1):
                 pass
     except (UnicodeError, LookupError):
         return  # told when the table is read
     except csv.Error as error:
-        raise UserError(
-            f"{option}: {path} has a quotation mark that does not quote a whole field, before line {rows.line_num} "
-            f"({error}). Set data.quoting=none if its quotation marks are text, or mend the file."
+        raise OptionError(
+            option,
+            "a file where quotation marks quote whole fields",
+            f"{path}, which has a quotation mark that does not quote a whole field, before line {reader.line_num} "
+            f"({error})",
+            "Set {group}quoting=none if its quotation marks are text, or fix the file.",
         ) from error
     except TypeError as error:
-        raise UserError(f"data.separator: expected one character, but it is {separator!r}.") from error
+        raise OptionError("separator", "one character", repr(separator)) from error
 
 
 def _read_parquet(path: Path, option: str) -> pd.DataFrame:
@@ -259,7 +382,7 @@ def _read_parquet(path: Path, option: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError, ArrowException) as error:
-        raise UserError(f"{option}: {path} can't be read as a Parquet file: {error}.") from error
+        raise OptionError(option, "a Parquet file", f"{path}: {error}") from error
 
 
 def _parse(
@@ -268,7 +391,7 @@ def _parse(
     separator: str,
     quoting: str,
     names: list[str] | None = None,
-    option: str = "data.path",
+    option: str = "path",
     encoding: str = "utf-8",
 ) -> pd.DataFrame:
     """A text table in which every field stays the text that it is; with `names` it has no header."""
@@ -289,10 +412,11 @@ def _parse(
     except (UnicodeError, LookupError) as error:
         raise _encoding_error(path, encoding, error) from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
-        how = "" if names else " data.separator and data.quoting (none, minimal) say how it is written."
-        raise UserError(
-            f"{option}: {path} can't be read as a table with columns separated by {separator!r}: "
-            f"{str(error).strip()}.{how}"
+        raise OptionError(
+            option,
+            f"a table with columns separated by {separator!r}",
+            f"{path}: {str(error).strip()}",
+            "" if names else "{group}separator and {group}quoting (none, minimal) say how it is written.",
         ) from error
 
 
@@ -302,9 +426,12 @@ def _with_mark(encoding: str) -> str:
 
 
 def _encoding_error(path: Path, encoding: str, error: Exception) -> UserError:
-    return UserError(
-        f"data.encoding: expected {path} to be encoded as {encoding}, but: {error}. With data=csv set data.encoding to "
-        f"what it is, often latin-1, cp1252 or utf-16, or save the file as UTF-8."
+    return OptionError(
+        "encoding",
+        f"the encoding of {path}",
+        f"{encoding}: {error}",
+        "Save the file as UTF-8, or, for a table of your own, set {field} to what it is, often latin-1, cp1252 or "
+        "utf-16.",
     )
 
 
@@ -317,6 +444,15 @@ def _as_name(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return _as_text(value).strip()
+
+
+def _as_times(values: pd.Series) -> pd.Series:
+    """Numbers, or else dates and times in UTC; missing where a value is neither."""
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        numbers = pd.to_numeric(values, errors="coerce")
+        if numbers.notna().all():
+            return numbers
+    return pd.to_datetime(values, format="ISO8601", utc=True, errors="coerce")
 
 
 def _in_order(labels: Iterable[str]) -> list[str]:
@@ -333,30 +469,34 @@ def _messages(
     class_names: list[str] | None = None,
     note: str = "",
     drop_incomplete: bool = False,
-    option: str = "data.path",
+    option: str = "path",
 ) -> Messages:
-    """Checks that no row lacks its text or its label, and that every label is a known one."""
+    """Checks that no row lacks its text or its label, and that every label is a known one; numbers the rows."""
     if frame.empty:
-        raise UserError(f"{option}: {path} has no rows; expected at least one text and its label.")
-    frame = frame.fillna("")
+        raise OptionError(option, "a file with at least one text and its label", f"{path}, which has no rows")
+    frame = frame.fillna("").assign(row=np.arange(len(frame)))
     incomplete = {
         "an empty text": frame["text"].str.strip() == "",
         "no label": frame["label"].str.lower().isin(MISSING_LABELS),
     }
     for what, rows in incomplete.items():
         if drop_incomplete and rows.any():
-            log.warning("%s: dropped %d rows with %s (data.drop_incomplete)", path, rows.sum(), what)
+            log.warning("%s: dropped %d rows with %s (drop_incomplete)", path, rows.sum(), what)
         elif rows.any():
-            raise UserError(
-                f"{option}: {rows.sum()} of {len(frame)} rows of {path} have {what}, the first in data row "
-                f"{int(rows.to_numpy().argmax()) + 1}. Mend the file, or, with data=csv, set data.drop_incomplete=true "
-                f"to leave such rows out."
+            raise OptionError(
+                option,
+                "a file with a text and a label in every row",
+                f"{path}, where {rows.sum()} of {len(frame)} rows have {what}, the first in data row "
+                f"{int(rows.to_numpy().argmax()) + 1}",
+                "Fix the file, or, for a table of your own, set {group}drop_incomplete=true to leave such rows out.",
             )
     frame = frame[~incomplete["an empty text"] & ~incomplete["no label"]].reset_index(drop=True)
     found = _in_order(frame["label"].unique())
     if class_names and not set(found) <= set(class_names):
-        raise UserError(
-            f"data.path: expected the labels {', '.join(class_names)} in {path}, found {', '.join(found[:5])}. "
-            f"For texts and labels of your own set data=csv."
+        raise OptionError(
+            "path",
+            f"a file with the labels {', '.join(class_names)}",
+            f"{path}, which has {', '.join(found[:5])}",
+            "Texts and labels of your own are a table, such as a CSV file.",
         )
     return Messages(frame.assign(split=None), class_names or found, note)

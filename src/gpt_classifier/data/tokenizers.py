@@ -1,18 +1,19 @@
-"""A tiktoken encoding by name, and texts as token ids."""
+"""Tokenizers: texts to token ids, and token ids to the parts of the text that they are."""
 
 import base64
+import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import tiktoken
 
 from gpt_classifier.assets import ASSETS
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import OptionError, UserError
 
 Truncate = Literal["head", "tail"]
 
@@ -23,14 +24,111 @@ WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000" 
 LONG_GAP = re.compile(f"(?<![{WHITE_SPACE}])[{WHITE_SPACE}]{{1000,}}+(?=[^{WHITE_SPACE}])")
 
 
+class Tokenizer(Protocol):
+    """A vocabulary and how texts are cut into its tokens.
+
+    Attributes:
+        pad_id: the token that pads a row.
+        vocab_size: number of token ids.
+    """
+
+    pad_id: int
+    vocab_size: int
+
+    def encode(self, texts: Sequence[str], max_length: int, truncate: Truncate) -> tuple[list[np.ndarray], int]:
+        """Token ids of each text, special tokens of the vocabulary's own included; no text can spell one.
+
+        Args:
+            texts: none of them empty.
+            max_length: most tokens that are kept of a text, special ones included.
+            truncate: `head` keeps the beginning of a longer one, `tail` its end.
+
+        Returns:
+            An int32 array for each text, and how many texts were cut.
+
+        Raises:
+            ValueError: a text without tokens.
+        """
+
+    def pieces(self, row: np.ndarray) -> list[str]:
+        """The part of the text that each token of a row is: as many strings, empty for special tokens.
+
+        A character of several tokens is in the piece of its last one.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """All of it as plain values, for `tokenizer_from_state`."""
+
+
+class TiktokenTokenizer:
+    """A byte-level BPE with GPT-2's split pattern, through tiktoken; `<|endoftext|>`, its last id, pads.
+
+    Args:
+        encoding: of tiktoken.
+    """
+
+    def __init__(self, encoding: tiktoken.Encoding) -> None:
+        self.encoding = encoding
+        self.pad_id = encoding.eot_token
+        self.vocab_size = encoding.n_vocab
+
+    @classmethod
+    def from_ranks(cls, ranks: str) -> "TiktokenTokenizer":
+        """The tokenizer of ranks as `ranks_to_text` writes them."""
+        return cls(encoding_of(ranks_from_text(ranks)))
+
+    def encode(self, texts: Sequence[str], max_length: int, truncate: Truncate) -> tuple[list[np.ndarray], int]:
+        kept = slice(None, max_length) if truncate == "head" else slice(-max_length, None)
+        rows: list[np.ndarray] = []
+        cut = 0
+        for start in range(0, len(texts), 4096):  # token ids are large as long as they are Python's
+            for ids in token_ids(texts[start : start + 4096], self.encoding):
+                if not ids:
+                    raise ValueError("a text without tokens has no last token to read")
+                cut += len(ids) > max_length
+                rows.append(np.array(ids[kept], dtype=np.int32))
+        return rows, cut
+
+    def pieces(self, row: np.ndarray) -> list[str]:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a text may be cut within a character
+        parts = self.encoding.decode_tokens_bytes(row.tolist())
+        return [decoder.decode(part, final=i == len(parts) - 1) for i, part in enumerate(parts)]
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "tiktoken", "ranks": ranks_to_text(self.encoding._mergeable_ranks)}
+
+
+TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {"tiktoken": TiktokenTokenizer.from_ranks}
+"""What makes each kind of tokenizer from its state, under the kind that the state names."""
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """The tokenizer that a configuration names: a kind of `TOKENIZERS` that needs no state, or see `load_encoding`."""
+    if name in TOKENIZERS and name != "tiktoken":
+        return TOKENIZERS[name]()
+    return TiktokenTokenizer(load_encoding(name))
+
+
+def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
+    """What `Tokenizer.state` described.
+
+    Raises:
+        ValueError: it is no such description.
+    """
+    arguments = dict(state)
+    kind = arguments.pop("kind", None)
+    if kind not in TOKENIZERS:
+        raise ValueError(f"its tokenizer is of an unknown kind, {kind!r}")
+    return TOKENIZERS[kind](**arguments)
+
+
 @cache
 def load_encoding(name: str) -> tiktoken.Encoding:
     """The vocabulary of a model.
 
     Args:
         name: `gpt2`, which tiktoken downloads once; `gpt2-nano`, which comes with the package; or the path of a rank
-            file, as `scripts/pretrain.py` writes them. In all of them `<|endoftext|>` is the last id, and the one
-            that pads.
+            file, as pretraining writes them. In all of them `<|endoftext|>` is the last id, and the one that pads.
 
     Raises:
         UserError: there is no such vocabulary, or it can't be fetched.
@@ -41,9 +139,9 @@ def load_encoding(name: str) -> tiktoken.Encoding:
         return tiktoken.get_encoding(name)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
         raise UserError(
-            "model.tokenizer: tiktoken could not fetch GPT-2's vocabulary, which it downloads once "
-            f"({type(error).__name__}). Connect to the network once, or point the environment variable "
-            "TIKTOKEN_CACHE_DIR at a folder that has it. experiment=quickstart needs no network."
+            "tokenizer: tiktoken could not fetch GPT-2's vocabulary, which it downloads once "
+            f"({type(error).__name__}). Connect to the network once, or set the environment variable "
+            "TIKTOKEN_CACHE_DIR to a folder that has it. experiment=quickstart needs no network."
         ) from error
 
 
@@ -55,9 +153,7 @@ def rank_file(name: str) -> Path:
     """
     path = ASSETS / "gpt2-nano" / "vocabulary.tiktoken" if name == "gpt2-nano" else Path(name).expanduser()
     if not path.is_file():
-        raise UserError(
-            f"model.tokenizer: expected gpt2, gpt2-nano or the path of a rank file, but there is no file {path}."
-        )
+        raise OptionError("tokenizer", "gpt2, gpt2-nano or the path of a rank file", f"{name}, which does not exist")
     return path
 
 
@@ -70,7 +166,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     try:
         return ranks_from_text(path.read_text(encoding="ascii"))
     except ValueError as error:
-        raise UserError(f"model.tokenizer: {path} is not a rank file of tiktoken: {error}.") from error
+        raise UserError(f"tokenizer: {path} is not a rank file of tiktoken: {error}.") from error
 
 
 def ranks_from_text(text: str) -> dict[bytes, int]:
@@ -97,29 +193,32 @@ def encoding_of(ranks: dict[bytes, int]) -> tiktoken.Encoding:
     return tiktoken.Encoding("ranks", pat_str=GPT2_SPLIT, mergeable_ranks=ranks, special_tokens=end)
 
 
-def expect_vocabulary(name: str, vocab_size: int, weights: str) -> None:
+def expect_vocabulary(tokenizer: Tokenizer, name: str, vocab_size: int, weights: str) -> None:
     """Refuse a vocabulary that a model was not trained with, as far as that can be seen.
 
     Args:
-        name: as `load_encoding`.
+        tokenizer: the one that is to be used.
+        name: how it was chosen.
         vocab_size: number of embeddings.
-        weights: `model.weights`; a folder may hold the vocabulary of its weights.
+        weights: where the weights come from; a folder may hold the vocabulary of its weights.
 
     Raises:
-        UserError: there are more tokens than embeddings, or the folder's vocabulary is another one; or as
-            `load_encoding`.
+        OptionError: there are more tokens than embeddings, or the folder's vocabulary is another one.
     """
-    encoding = load_encoding(name)
-    if encoding.n_vocab > vocab_size:
-        raise UserError(
-            f"model.tokenizer: {name} has {encoding.n_vocab} tokens, but the model has embeddings for {vocab_size}. "
-            f"Set model.tokenizer to the vocabulary that the model was trained with."
+    if tokenizer.vocab_size > vocab_size:
+        raise OptionError(
+            "tokenizer",
+            f"a vocabulary for the model's {vocab_size} embeddings",
+            f"{name} with {tokenizer.vocab_size} tokens",
+            "Set {field} to the vocabulary that the model was trained with.",
         )
     own = Path(weights).expanduser() / "vocabulary.tiktoken"
-    if own.is_file() and read_ranks(own) != encoding._mergeable_ranks:
-        raise UserError(
-            f"model.tokenizer: the weights in {weights} were trained with another vocabulary than {name}. "
-            f"Set model.tokenizer={own}."
+    if own.is_file() and TiktokenTokenizer(encoding_of(read_ranks(own))).state() != tokenizer.state():
+        raise OptionError(
+            "tokenizer",
+            f"the vocabulary that the weights in {weights} were trained with",
+            name,
+            f"Set {{field}}={own}.",
         )
 
 
@@ -137,32 +236,3 @@ def token_ids(texts: Sequence[str], encoding: tiktoken.Encoding) -> list[list[in
         counts.append(len(cuts) - 1)
     encoded = iter(encoding.encode_ordinary_batch(pieces))
     return [list(chain.from_iterable(islice(encoded, count))) for count in counts]
-
-
-def encode(
-    texts: Sequence[str], encoding: tiktoken.Encoding, max_length: int, truncate: Truncate
-) -> tuple[list[np.ndarray], int]:
-    """Token ids of each text; what looks like a special token is ordinary text.
-
-    Args:
-        texts: none of them empty.
-        encoding: the vocabulary.
-        max_length: most tokens that are kept of a text.
-        truncate: `head` keeps the beginning of a longer one, `tail` its end.
-
-    Returns:
-        An int32 array for each text, and how many texts were cut.
-
-    Raises:
-        ValueError: a text is empty.
-    """
-    kept = slice(None, max_length) if truncate == "head" else slice(-max_length, None)
-    rows: list[np.ndarray] = []
-    cut = 0
-    for start in range(0, len(texts), 4096):  # token ids are large as long as they are Python's
-        for ids in token_ids(texts[start : start + 4096], encoding):
-            if not ids:
-                raise ValueError("a text without tokens has no last token to read")
-            cut += len(ids) > max_length
-            rows.append(np.array(ids[kept], dtype=np.int32))
-    return rows, cut

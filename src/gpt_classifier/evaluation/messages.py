@@ -7,86 +7,149 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
-from gpt_classifier.config import compose
-from gpt_classifier.data.prepare import SPLITS, overlap
-from gpt_classifier.errors import UserError
-from gpt_classifier.inference.text_classifier import TextClassifier, run_folder
+from gpt_classifier.artifact import run_folder
+from gpt_classifier.config import InstantiationException, compose, instantiate
+from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
+from gpt_classifier.errors import UserError, first_line, option_group
+from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.training.build import load_data
 
 
 def run_splits(checkpoint: Path) -> pd.DataFrame | None:
-    """The messages of the run that wrote a checkpoint: `text`, `label`, `split`; `None` if they are not beside it."""
-    folder = run_folder(checkpoint) / "splits"
-    if not all((folder / f"{split}.csv").is_file() for split in SPLITS):
-        return None
+    """The messages of the run that wrote a checkpoint: `text`, `label`, `split`; `None` if they are not beside it.
+
+    Where the run kept no texts, they are read again from the source that its configuration names.
+
+    Raises:
+        UserError: the source is gone, or has other texts than the run had.
+    """
+    frame = _kept(checkpoint)
+    if frame is None or "text" in frame:
+        return frame
+    return frame.assign(text=_texts_again(frame, run_folder(checkpoint)))
+
+
+def _kept(checkpoint: Path) -> pd.DataFrame | None:
+    """What a run kept of its splits: `label`, `split`, and `row` and `hash`, or `text`, or all three."""
+    paths = {split: run_folder(checkpoint) / "splits" / f"{split}.csv" for split in SPLITS}
     parts = [
-        pd.read_csv(folder / f"{split}.csv", dtype=str, keep_default_na=False).assign(split=split) for split in SPLITS
+        pd.read_csv(path, dtype=str, keep_default_na=False).assign(split=split)
+        for split, path in paths.items()
+        if path.is_file()
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
-def labelled(checkpoint: Path, overrides: Sequence[str], whole: bool) -> pd.DataFrame:
+def _texts_again(frame: pd.DataFrame, folder: Path) -> list[str]:
+    """The texts of a run's messages by their row numbers, checked by their hashes."""
+    try:
+        found = _load_source(folder)
+    except (UserError, OSError, InstantiationException) as error:
+        raise UserError(
+            f"data: the run in {folder} kept no texts (data.keep_texts), and they can't be read again. "
+            f"{first_line(error)} {SAY_WHICH}"
+        ) from error
+    given = found["split"].fillna("")
+    texts = dict(zip(zip(given, found["row"], strict=True), found["text"], strict=True))
+    own_file = frame["split"].where(frame["split"].isin(set(given)), "")  # of each message, as val_path and test_path
+    picked = [texts.get((split, int(row)), "") for split, row in zip(own_file, frame["row"], strict=True)]
+    for text, kept, row in zip(picked, frame["hash"], frame["row"], strict=True):
+        if text_hash(text) != kept:
+            raise UserError(
+                f"data: the run in {folder} kept no texts (data.keep_texts), and its source has changed: data row "
+                f"{int(row) + 1} is not the text that the run had. {SAY_WHICH}"
+            )
+    return picked
+
+
+def _load_source(folder: Path) -> pd.DataFrame:
+    """All messages of the source that a run's configuration names."""
+    config = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "data.source")
+    target = config.get("_target_", "") if OmegaConf.is_dict(config) else ""
+    if not target.startswith("gpt_classifier.data.sources."):  # a folder from elsewhere may not run what it likes
+        raise UserError(f"Its config.yaml names no data source of this package, but {target or 'none'}.")
+    with option_group("data"):
+        source = instantiate(config, _recursive_=False)
+        source.prepare()
+        return source.load().frame
+
+
+SAY_WHICH = "Say which messages to take, as in data=csv data.path=reviews.csv."
+
+
+def labelled(checkpoint: Path, overrides: Sequence[str], whole: bool, config_dir: Path | None = None) -> pd.DataFrame:
     """Messages as `text`, `label`, `split`: the run's own, or what overrides of the data group describe.
 
     Args:
         checkpoint: of the run.
         overrides: of the data group; none for the run's own messages.
         whole: take all messages of other data as they are, neither balanced nor split; all are in split `test`.
+        config_dir: a user's own folder beside `conf/`.
 
     Raises:
         UserError: the run's folder has none and nothing else is given; or the data can't be prepared.
     """
     if overrides:
-        cfg = compose(["model=gpt2-nano", *overrides])  # the splits do not depend on the model
-        data = instantiate(cfg.data.module)
-        data.prepare_data()
-        if whole:
-            return data.source.load().frame.assign(split="test")
-        data.setup()
-        return data.frame
+        # the splits do not depend on the model
+        cfg = compose(["model=gpt2-nano", *overrides], config_dir=config_dir)
+        if not whole:
+            data = load_data(cfg)
+            assert data.frame is not None
+            return data.frame
+        with option_group("data"):
+            source = instantiate(cfg.data.source)
+            source.prepare()
+            return source.load().frame.assign(split="test")
     frame = run_splits(checkpoint)
     if frame is None:
         raise UserError(
-            f"data: the messages of the run that wrote {checkpoint} are not beside it (splits/test.csv). "
-            f"Say which to take, as in data=csv data.path=reviews.csv."
+            f"data: the messages of the run that wrote {checkpoint} are not beside it (splits/test.csv). {SAY_WHICH}"
         )
     return frame
 
 
 def duplicates(frame: pd.DataFrame) -> str:
-    """A sentence about messages that stand in several splits."""
+    """A sentence about messages that occur in several splits."""
     if not (frame["split"] == "train").any():
         return ""
     counts, sizes = overlap(frame), frame["split"].value_counts()
     if not any(count["near"] for count in counts.values()):
-        return "No validation or test message stands in the training set, not even with other digits or punctuation."
+        return "No validation or test message occurs in the training set, not even with other digits or punctuation."
     parts = [
-        f"{counts[split]['exact']} of {sizes.get(split, 0)} {name} messages also stand in the training set "
-        f"({counts[split]['near']} when case, digits and punctuation are folded)"
+        f"{counts[split]['exact']} of {sizes.get(split, 0)} {name} messages also occur in the training set "
+        f"({counts[split]['near']} when case, digits and punctuation are ignored)"
         for split, name in (("val", "validation"), ("test", "test"))
+        if split in counts
     ]
-    return f"{'; '.join(parts)}. Such messages flatter the results; data.deduplicate=near keeps them apart."
+    return (
+        f"{'; '.join(parts)}. Such messages make the results look better than they are; data.deduplicate=near keeps "
+        f"them apart."
+    )
 
 
 def trained_on(checkpoint: Path) -> set[str]:
-    """The texts that the run that wrote a checkpoint was trained on, as far as its folder tells."""
-    frame = run_splits(checkpoint)
-    return set() if frame is None else set(frame.loc[frame["split"] == "train", "text"])
+    """Hashes (`text_hash`) of the texts that a checkpoint's run was trained on, as far as its folder tells."""
+    frame = _kept(checkpoint)
+    if frame is None:
+        return set()
+    train = frame[frame["split"] == "train"]
+    return set(train["hash"] if "hash" in frame else train["text"].map(text_hash))  # older runs kept texts alone
 
 
-def warnings(classifier: TextClassifier, chosen: pd.DataFrame, checkpoint: Path, other_data: bool) -> list[str]:
+def warnings(predictor: Predictor, chosen: pd.DataFrame, checkpoint: Path, other_data: bool) -> list[str]:
     """What must be said before any number about the chosen messages."""
-    notes = [classifier.note] if classifier.note else []
+    notes = [predictor.note] if predictor.note else []
     if "train" in set(chosen["split"]) and not other_data:
         notes.append("Some of these messages are those that it was trained on: the numbers flatter it.")
     if other_data:
-        seen = int(chosen["text"].isin(trained_on(checkpoint)).sum())
+        seen = int(chosen["text"].map(text_hash).isin(trained_on(checkpoint)).sum())
         if seen:
             notes.append(f"{seen} of these texts are among those that it was trained on: the numbers flatter it.")
-    pooling = classifier.model.pooling
+    pooling = predictor.model.pooling
     if pooling.reads_padding:
-        notes.append(f"It reads padding ({pooling.name}): a message's label can depend on how far it was padded.")
+        notes.append(f"It reads padding ({pooling.name()}): a message's label can depend on how far it was padded.")
     return notes
 
 
@@ -95,17 +158,17 @@ def near(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def origin(classifier: TextClassifier, checkpoint: Path, overrides: Sequence[str]) -> list[tuple[str, str]]:
+def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> list[tuple[str, str]]:
     """What the model is and how it was trained, as names and values."""
-    spec = classifier.spec
-    parameters = sum(parameter.numel() for parameter in classifier.model.parameters())
-    sizes = spec["backbone"]
+    spec = predictor.spec
+    parameters = sum(parameter.numel() for parameter in predictor.model.parameters())
+    backbone = predictor.model.backbone
     rows = [
         ("checkpoint", near(checkpoint)),
         ("parameters", f"{parameters:,}"),
-        ("backbone", f"{sizes['n_layer']} blocks of width {sizes['n_embd']}, {sizes['n_head']} heads"),
-        ("reads", f"{spec['pooling']}, at most {spec['max_length']} tokens, padded to {spec['pad_to']}"),
-        ("frozen weights", spec["base"]["hub"] or near(Path(spec["base"]["path"])) if spec["base"] else "none"),
+        ("backbone", f"{spec.backbone['family']}, {backbone.depth} blocks of width {backbone.width}"),
+        ("reads", f"{spec.pooling['name']}, at most {spec.max_length} tokens, padded to {spec.pad_to}"),
+        ("frozen weights", spec.base.hub or near(Path(spec.base.path)) if spec.base else "none"),
         ("messages", " ".join(overrides) if overrides else "the splits of its run"),
     ]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not a run's

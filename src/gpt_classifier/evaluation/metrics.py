@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from gpt_classifier.errors import UserError
-from gpt_classifier.inference.text_classifier import TextClassifier
+from gpt_classifier.inference.predictor import Predictor
 
 BINS = 15  # of the calibration error, equally wide
 RESAMPLES = 2000  # of the bootstrap, fewer where messages times classes times resamples exceed:
@@ -48,13 +48,13 @@ class Predictions:
         return torch.from_numpy(self.logits / temperature).softmax(dim=-1).numpy()
 
 
-def predictions(classifier: TextClassifier, texts: Sequence[str], labels: Sequence[Any]) -> Predictions:
+def predictions(predictor: Predictor, texts: Sequence[str], labels: Sequence[Any]) -> Predictions:
     """Ask a classifier for all messages.
 
     Raises:
         UserError: a label that the classifier does not know.
     """
-    class_names = classifier.classes_.tolist()
+    class_names = predictor.classes
     names = [str(label) for label in labels]
     unknown = sorted(set(names) - set(class_names))
     if unknown:
@@ -62,10 +62,10 @@ def predictions(classifier: TextClassifier, texts: Sequence[str], labels: Sequen
             f"The messages have labels that the classifier was not trained for: {', '.join(unknown[:5])}. "
             f"It knows: {', '.join(class_names[:20])}."
         )
-    rows = classifier.token_rows(texts)
+    rows = predictor.token_rows(texts)
     lengths = np.array([len(row) for row in rows])
     ids = np.array([class_names.index(name) for name in names])
-    return Predictions(texts, ids, classifier.logits_of_rows(rows), lengths, class_names)
+    return Predictions(texts, ids, predictor.logits(rows), lengths, class_names)
 
 
 @dataclass(frozen=True)

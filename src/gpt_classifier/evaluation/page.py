@@ -14,7 +14,7 @@ from gpt_classifier.evaluation import metrics, pictures
 from gpt_classifier.evaluation.metrics import Predictions
 from gpt_classifier.figures import confusion_matrix, precision_recall
 from gpt_classifier.inference import inside
-from gpt_classifier.inference.text_classifier import TextClassifier
+from gpt_classifier.inference.predictor import Predictor
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MANY_CLASSES = 10  # more have no precision-recall curves
@@ -25,7 +25,7 @@ class Subject:
     """What a report is about.
 
     Args:
-        classifier: that was evaluated.
+        predictor: that was evaluated.
         reported: its predictions for the messages of the report.
         validation: those for messages that thresholds and temperature are chosen on; `None` if there are none.
         title: of the page.
@@ -37,7 +37,7 @@ class Subject:
         positive: of two classes the one that is looked for, by its place.
     """
 
-    classifier: TextClassifier
+    predictor: Predictor
     reported: Predictions
     validation: Predictions | None
     title: str
@@ -52,7 +52,7 @@ class Subject:
 def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     """The page, and the numbers that it shows as plain values."""
     found, names = subject.reported, subject.reported.class_names
-    temperature = subject.classifier.temperature
+    temperature = subject.predictor.temperature
     probabilities = found.probabilities(temperature)
     binary = len(names) == 2
     estimated = metrics.estimates(found, temperature)
@@ -183,21 +183,21 @@ def _calibration(errors: dict[str, float], temperature: float, fitted: float | N
 
 
 def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
-    classifier, found = subject.classifier, subject.reported
+    predictor, found = subject.predictor, subject.reported
     wrong = metrics.mistakes(found, temperature, most=1)
     text = subject.text or (wrong[0][3] if wrong else found.texts[0])
     which = "The given message." if subject.text else ""
     if not which:
         which = f"The most confident mistake: {wrong[0][0]}, taken for {wrong[0][1]}." if wrong else "A message."
     shown: dict[str, Any] = {"which": which, "spans": []}
-    tokens, weights = inside.attention(classifier, text, most_tokens=40)
+    tokens, weights = inside.attention(predictor, text, most_tokens=40)
     maps = [(len(weights) - 1, head) for head in range(min(6, weights.shape[1]))]
     caption = f"Attention of the last layer, heads 1 to {len(maps)}: what each token (down) looks at (across)"
     shown["attention_caption"] = caption if len(tokens) < 40 else f"{caption}; the first 40 tokens"
     # maps are pixels: as a drawing each cell would be an element of its own
     shown["attention"] = _both(lambda _: pictures.attention_maps(tokens, weights, maps, 3, 2.8), pictures.png_uri)
-    if inside.has_trace(classifier):
-        traced = inside.trace(classifier, text)
+    if inside.has_trace(predictor):
+        traced = inside.trace(predictor, text)
         shown["spans"] = spans(traced, found.class_names)
         names = found.class_names
         shown["legend"] = f"blue {names[0]}, orange {names[1]}" if len(names) == 2 else "orange, the surer the stronger"

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from gpt_classifier import csv_files
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.json_files import without_nan
 
@@ -202,7 +203,6 @@ def _check_columns(columns: list[str], text_column: str, hint: str) -> None:
 
 
 def _read_table(source: IO[str], separator: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
-    csv.field_size_limit(LONGEST_FIELD)
     style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {"strict": True}
     reader = csv.reader(source, delimiter=separator, **style)
     columns = next(_guarded(reader), [])
@@ -226,9 +226,10 @@ def _read_table(source: IO[str], separator: str, text_column: str, quoting: str)
 
 
 def _guarded(reader: Any) -> Iterator[list[str]]:
+    rows = csv_files.rows(reader, LONGEST_FIELD)
     while True:
         try:
-            yield next(reader)
+            yield next(rows)
         except StopIteration:
             return
         except UnicodeDecodeError:

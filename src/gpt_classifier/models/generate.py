@@ -50,7 +50,7 @@ def generate(
 
 def _last_hidden(model: GPT, contexts: list[list[int]], device: torch.device) -> Tensor:
     lengths = torch.tensor([len(context) for context in contexts], device=device)
-    hidden = model(_right_padded(contexts).to(device))  # (B, T, D)
+    hidden = model.hidden(_right_padded(contexts).to(device))  # (B, T, D)
     return hidden[torch.arange(len(contexts), device=device), lengths - 1]  # (B, D)
 
 
@@ -83,7 +83,7 @@ def log_probability(model: GPT, prompts: list[list[int]], continuations: list[li
     """
     rows = [prompt + continuation for prompt, continuation in zip(prompts, continuations, strict=True)]
     ids = _right_padded(rows).to(model.wte.weight.device)
-    hidden = model(ids)  # (B, T, D)
+    hidden = model.hidden(ids)  # (B, T, D)
     scores = []
     for i, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
         start, end = len(prompt), len(row)

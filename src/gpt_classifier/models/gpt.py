@@ -4,11 +4,16 @@ Parameter names are those of the released checkpoints (`wte`, `h.0.attn.c_attn`,
 stored as `nn.Linear` does, that is, transposed against the released `Conv1D` ones.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gpt_classifier.errors import OptionError, expect_bool, expect_number
+from gpt_classifier.models.backbone import AdaptableLinear, Backbone, take
 
 
 @dataclass(frozen=True)
@@ -22,9 +27,10 @@ class GPTConfig:
         n_layer: number of blocks.
         n_head: attention heads of each block.
         dropout: probability of dropping, after the embeddings, in attention and before each residual sum.
+        causal: each token sees itself and earlier ones, as in pretraining; `False` lets it see the whole text.
 
     Raises:
-        ValueError: `n_embd` is not a multiple of `n_head`.
+        OptionError: `n_embd` is not a multiple of `n_head`, or a size is no positive whole number.
     """
 
     vocab_size: int = 50257
@@ -33,10 +39,15 @@ class GPTConfig:
     n_layer: int = 12
     n_head: int = 12
     dropout: float = 0.0
+    causal: bool = True
 
     def __post_init__(self) -> None:
+        for size in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
+            expect_number(size, getattr(self, size), 1, whole=True)
+        expect_number("dropout", self.dropout, 0, 1)
+        expect_bool("causal", self.causal)
         if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
+            raise OptionError("n_head", f"a divisor of n_embd, {self.n_embd}", self.n_head)
 
 
 class Attention(nn.Module):
@@ -129,12 +140,7 @@ class Block(nn.Module):
         return x + self.drop(self.mlp(self.ln_2(x)))
 
 
-def take(x: Tensor, positions: Tensor) -> Tensor:
-    """One position of each row: `(B, T, D)` and `(B,)` to `(B, 1, D)`."""
-    return x[torch.arange(x.shape[0], device=x.device), positions][:, None]
-
-
-class GPT(nn.Module):
+class GPT(Backbone):
     """Embeddings, blocks and the final LayerNorm; the language-model head is the token embedding, transposed.
 
     `gpt_classifier.models.weights.load_backbone` makes one with released or with fresh weights.
@@ -143,30 +149,69 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.width, self.context, self.depth = config.n_embd, config.n_positions, config.n_layer
+        self.vocab_size, self.causal, self.dropout = config.vocab_size, config.causal, config.dropout
+        self.wte = _embedding(config.vocab_size, config.n_embd)
+        self.wpe = _embedding(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=1e-5)
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """What the first block reads: `(B, T)` token ids to `(B, T, D)`."""
+    def embed(self, ids: Tensor, lengths: Tensor) -> Tensor:
         positions = torch.arange(ids.shape[1], device=ids.device)
         return self.drop(self.wte(ids) + self.wpe(positions))
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Hidden states after the final LayerNorm.
+    def blocks(self, x: Tensor, lengths: Tensor, start: int, stop: int, positions: Tensor | None = None) -> Tensor:
+        visible = None if self.causal else torch.arange(x.shape[1], device=x.device) < lengths[:, None]  # (B, T)
+        for i, block in enumerate(self.h[start:stop], start):
+            x = block(x, positions if i == self.depth - 1 else None, visible)
+        return x
+
+    def norm(self, x: Tensor) -> Tensor:
+        return self.ln_f(x)
+
+    def stage(self, i: int) -> Iterable[nn.Parameter]:
+        if i == 0:
+            return [*self.wte.parameters(), *self.wpe.parameters()]
+        return self.ln_f.parameters() if i > self.depth else self.h[i - 1].parameters()
+
+    def linears(self) -> Iterator[AdaptableLinear]:
+        block: Any
+        for block in self.h:
+            yield AdaptableLinear(block.attn, "c_attn", ("query", "key", "value"))
+            yield AdaptableLinear(block.attn, "c_proj", ("attention_output",))
+            yield AdaptableLinear(block.mlp, "c_fc", ("mlp_input",))
+            yield AdaptableLinear(block.mlp, "c_proj", ("mlp_output",))
+
+    def state(self) -> dict[str, Any]:
+        return {"family": "gpt2", **asdict(self.config)}
+
+    def attention(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        T = ids.shape[1]
+        positions = torch.arange(T, device=ids.device)
+        allowed = (positions <= positions[:, None]) if self.causal else positions < lengths[:, None, None, None]
+        layers = []
+        x = self.embed(ids, lengths)
+        block: Any
+        for i, block in enumerate(self.h):
+            q, k, _ = block.attn.c_attn(block.ln_1(x)).float().chunk(3, dim=2)
+            q, k = (block.attn._heads(part) for part in (q, k))  # (B, H, T, D/H)
+            with torch.autocast(x.device.type, enabled=False):
+                scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5  # (B, H, T, T)
+                layers.append(scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1))
+            x = self.blocks(x, lengths, i, i + 1)
+        return torch.stack(layers)
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Hidden states after the final LayerNorm, of rows without padding or with any at their right.
 
         Args:
-            ids: `(B, T)` integer token ids, `1 <= T <= n_positions`, right-padded with any valid id.
+            ids: `(B, T)` integer token ids, `1 <= T <= n_positions`.
 
         Returns:
-            `(B, T, D)`. A position depends on itself and earlier ones only, so never on padding.
+            `(B, T, D)`. With a causal mask a position depends on itself and earlier ones only, so never on padding.
         """
-        x = self.embed(ids)
-        for block in self.h:
-            x = block(x)
-        return self.ln_f(x)
+        return self(ids, torch.full((len(ids),), ids.shape[1], device=ids.device))
 
     def next_token_logits(self, hidden: Tensor) -> Tensor:
         """Logits `(…, V)` of the token that follows each hidden state `(…, D)`."""
@@ -191,3 +236,11 @@ class GPT(nn.Module):
                 residual = (2 * self.config.n_layer) ** -0.5 if name.endswith("c_proj.weight") else 1.0
                 parameter.normal_(0.0, 0.02 * residual)
         return self
+
+
+def _embedding(number: int, width: int) -> nn.Embedding:
+    """An embedding whose values `GPT.initialise` or a file gives.
+
+    Left to draw them itself, under a meta device it would import torch's compiler, which takes seconds.
+    """
+    return nn.Embedding(number, width, _weight=torch.empty(number, width))

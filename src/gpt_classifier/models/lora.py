@@ -12,16 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt_classifier.errors import UserError, expect_number
-from gpt_classifier.models.classifier import GPTClassifier
+from gpt_classifier.errors import OptionError, expect_bool, expect_number, expect_one_of
+from gpt_classifier.models.backbone import AdaptableLinear
+from gpt_classifier.models.classifier import Classifier
 
 Scaling = Literal["alpha_over_rank", "alpha"]
 Init = Literal["in_features", "rank"]
 
-LAYERS = ("query", "key", "value", "attention_output", "mlp_input", "mlp_output", "head")
-"""Everything linear, as configs name it."""
-
-FUSED = ("query", "key", "value")  # the parts of c_attn, in its order
+HEAD = "head"  # the one linear layer that is not a backbone's
 
 
 @dataclass
@@ -34,10 +32,10 @@ class LoRA:
         scaling: `alpha_over_rank` divides alpha by the rank, as the paper does; `alpha` does not.
         init: the entries of A are uniform within 1/sqrt of the layer's inputs (`in_features`), or of the rank.
         dropout: probability of dropping an input of the adapters.
-        layers: some of `LAYERS`.
+        layers: names of the backbone's linear layers, see `Backbone.linears`, and `head`.
 
     Raises:
-        UserError: a value out of its range.
+        OptionError: a value out of its range.
     """
 
     rank: int
@@ -48,18 +46,13 @@ class LoRA:
     layers: Sequence[str]
 
     def __post_init__(self) -> None:
-        expect_number("freeze.rank", self.rank, 1, whole=True)
-        expect_number("freeze.alpha", self.alpha, 0)
-        expect_number("freeze.dropout", self.dropout, 0, 1)
-        for option, value, known in (("scaling", self.scaling, Scaling), ("init", self.init, Init)):
-            if value not in get_args(known):
-                raise UserError(f"freeze.{option}: expected {' or '.join(get_args(known))}, but it is {value}.")
-        known_layers = isinstance(self.layers, Sequence) and not isinstance(self.layers, str)
-        if not known_layers or not self.layers or not set(self.layers) <= set(LAYERS):
-            raise UserError(
-                f"freeze.layers: expected some of {', '.join(LAYERS)}, but it is {self.layers}. "
-                f"Set it as in 'freeze.layers=[query,value]'."
-            )
+        expect_number("rank", self.rank, 1, whole=True)
+        expect_number("alpha", self.alpha, 0)
+        expect_number("dropout", self.dropout, 0, 1)
+        expect_one_of("scaling", self.scaling, get_args(Scaling))
+        expect_one_of("init", self.init, get_args(Init))
+        if not isinstance(self.layers, Sequence) or isinstance(self.layers, str) or not self.layers:
+            raise OptionError("layers", "a list of layers", self.layers, "Set it as in '{field}=[query,value]'.")
         self.layers = list(self.layers)  # plain, as checkpoints keep it
 
     @property
@@ -111,31 +104,28 @@ class LoRALinear(nn.Linear):
         return plain
 
 
-def add_adapters(model: GPTClassifier, lora: LoRA) -> None:
+def add_adapters(model: Classifier, lora: LoRA) -> None:
     """Put adapters beside linear layers of all blocks, and of the head; the model computes what it did.
 
     Args:
         model: a classifier without adapters.
         lora: what they are like.
+
+    Raises:
+        OptionError: the model has no such layer.
     """
-
-    def adapt(owner: nn.Module, name: str, parts: Sequence[str]) -> None:
-        adapted = [i for i, part in enumerate(parts) if part in lora.layers]
+    layers = [*model.backbone.linears(), AdaptableLinear(model, "head", (HEAD,))]
+    known = list(dict.fromkeys(part for layer in layers for part in layer.parts))
+    if not set(lora.layers) <= set(known):
+        raise OptionError("layers", f"some of {', '.join(known)}", lora.layers, "Set it as in '{field}=[query,value]'.")
+    for layer in layers:
+        adapted = [i for i, part in enumerate(layer.parts) if part in lora.layers]
         if adapted:
-            linear = getattr(owner, name)
-            setattr(owner, name, LoRALinear(linear, len(parts), adapted, lora))
-
-    block: Any
-    for block in model.backbone.h:
-        adapt(block.attn, "c_attn", FUSED)
-        adapt(block.attn, "c_proj", ["attention_output"])
-        adapt(block.mlp, "c_fc", ["mlp_input"])
-        adapt(block.mlp, "c_proj", ["mlp_output"])
-    adapt(model, "head", ["head"])
+            setattr(layer.owner, layer.name, LoRALinear(layer.linear, len(layer.parts), adapted, lora))
     model.lora = asdict(lora)
 
 
-def train_lora(model: GPTClassifier, train_head: bool, **options: Any) -> None:
+def train_lora(model: Classifier, train_head: bool, **options: Any) -> None:
     """Train adapters, and the head's own weights if told so; everything else is frozen.
 
     Args:
@@ -144,21 +134,21 @@ def train_lora(model: GPTClassifier, train_head: bool, **options: Any) -> None:
         options: those of `LoRA`.
 
     Raises:
-        UserError: a value out of its range.
+        OptionError: a value out of its range.
     """
-    if not isinstance(train_head, bool):
-        raise UserError(f"freeze.train_head: expected true or false, but it is {train_head}.")
+    expect_bool("train_head", train_head)
     add_adapters(model, LoRA(**options))
     model.requires_grad_(False)
     for module in model.modules():
         if isinstance(module, LoRALinear):
             module.lora_a.requires_grad_(True)
             module.lora_b.requires_grad_(True)
+    model.pooling.requires_grad_(True)
     for name in ("weight", "bias"):
         getattr(model.head, name).requires_grad_(train_head)
 
 
-def merge(model: GPTClassifier) -> None:
+def merge(model: Classifier) -> None:
     """Fold all adapters into their layers: a plain model with the same logits."""
     for owner in list(model.modules()):
         for name, child in list(owner.named_children()):

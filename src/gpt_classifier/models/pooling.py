@@ -1,30 +1,77 @@
-"""From hidden states of a padded batch to one vector a message.
-
-Each pooling maps hidden states `(B, T, D)` and the number of real tokens of each row, `lengths` `(B,)`,
-to `(B, D)`. Rows are padded on the right and have at least one real token.
-
-`padded_*` poolings read padding too, as the book's chapter and its experiments do: with them the
-prediction for a message depends on how far its batch was padded.
-"""
+"""Where the head reads: from the hidden states of a text to one vector."""
 
 import torch
 from torch import Tensor, nn
 
-from gpt_classifier.models.gpt import take
+from gpt_classifier.errors import UserError
+from gpt_classifier.models.backbone import take
 
 
 class Pooling(nn.Module):
-    """One vector a message."""
+    """One vector a text. A subclass defines `forward`, and what else applies to it.
 
-    name: str
+    A subclass may have parameters, which are trained whatever `freeze` says, and arguments, which it returns from
+    `state` so that a saved classifier can be reopened.
+
+    Attributes:
+        reads_padding: whether the result depends on how far a row was padded.
+        fixed: whether the result depends on the arguments of `forward` and the class name alone, now and in later
+            versions of the code. Only then is it cached; otherwise the hidden states are.
+    """
+
     reads_padding = False
+    fixed = False
+
+    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """Pool hidden states.
+
+        Args:
+            hidden: `(B, T, D)`; unless `reads_padding`, whatever stands at padding must not matter.
+            lengths: `(B,)` real tokens of each row, at least 1.
+
+        Returns:
+            `(B, D)`.
+        """
+        raise TypeError(f"{type(self).__name__} defines no forward(hidden, lengths)")
+
+    @classmethod
+    def name(cls) -> str:
+        """What configs and checkpoints call it: a name of `POOLINGS`, or module and class."""
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+    def state(self) -> dict[str, object]:
+        """The arguments that made it, as plain values."""
+        return {}
 
     def positions(self, lengths: Tensor, T: int) -> Tensor | None:
         """The one position `(B,)` of each row that is read, or `None` where it takes several."""
         return None
 
+    def running(self, hidden: Tensor) -> Tensor:
+        """What would be pooled of the text up to each token, padding aside: `(B, T, D)` to `(B, T, D)`.
 
-class OnePosition(Pooling):
+        Defined where one causal pass tells it, see `has_trace`.
+        """
+        raise UserError(f"pooling {self.name()} can't be evaluated after each token.")
+
+    @property
+    def has_trace(self) -> bool:
+        """Whether it defines `running`."""
+        return type(self).running is not Pooling.running
+
+
+class BuiltIn(Pooling):
+    """A pooling of this package, known by a name of its own and without parameters."""
+
+    fixed = True
+    label: str
+
+    @classmethod
+    def name(cls) -> str:
+        return cls.label
+
+
+class OnePosition(BuiltIn):
     """Reads a single position, so that a last block need compute no other."""
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
@@ -34,55 +81,103 @@ class OnePosition(Pooling):
 
 
 class LastToken(OnePosition):
-    """The last real token: the only one that has seen the whole message."""
+    """The last real token: under a causal mask the only one that has seen the whole text."""
 
-    name = "last_token"
+    label = "last_token"
 
     def positions(self, lengths: Tensor, T: int) -> Tensor:
         return lengths - 1
 
+    def running(self, hidden: Tensor) -> Tensor:
+        return hidden
+
 
 class FirstToken(OnePosition):
-    """The first token, which under a causal mask has seen itself only: a control experiment."""
+    """The first token, which under a causal mask has seen only itself: a control experiment."""
 
-    name = "first_token"
+    label = "first_token"
 
     def positions(self, lengths: Tensor, T: int) -> Tensor:
         return torch.zeros_like(lengths)
 
 
-class Mean(Pooling):
+class Mean(BuiltIn):
     """The mean over real tokens."""
 
-    name = "mean"
+    label = "mean"
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        positions = torch.arange(hidden.shape[1], device=hidden.device)
-        real = positions < lengths[:, None]  # (B, T)
         # where, not a product: whatever stands at padding, even inf, must not reach the sum
-        total = torch.where(real[:, :, None], hidden, 0.0).sum(dim=1)  # (B, D)
+        total = torch.where(_real(hidden, lengths), hidden, 0.0).sum(dim=1)  # (B, D)
         return total / lengths[:, None]
 
+    def running(self, hidden: Tensor) -> Tensor:
+        counts = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
+        return hidden.cumsum(dim=1) / counts[:, None]
 
-class PaddedLastToken(OnePosition):
+
+class Max(BuiltIn):
+    """The largest value of each feature over real tokens."""
+
+    label = "max"
+
+    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        return torch.where(_real(hidden, lengths), hidden, -torch.inf).amax(dim=1)
+
+    def running(self, hidden: Tensor) -> Tensor:
+        return hidden.cummax(dim=1).values
+
+
+class PaddedLastToken(LastToken):
     """Position -1 of the padded row, most often a padding token: what the chapter reads."""
 
-    name = "padded_last_token"
+    label = "padded_last_token"
     reads_padding = True
 
     def positions(self, lengths: Tensor, T: int) -> Tensor:
         return torch.full_like(lengths, T - 1)
 
 
-class PaddedMean(Pooling):
+class PaddedMean(Mean):
     """The mean over all positions, padding included."""
 
-    name = "padded_mean"
+    label = "padded_mean"
     reads_padding = True
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         return hidden.mean(dim=1)
 
 
-POOLINGS = {pooling.name: pooling for pooling in (LastToken, FirstToken, Mean, PaddedLastToken, PaddedMean)}
-"""Every pooling under the name that configs and checkpoints give it."""
+def _real(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """Which positions are no padding, `(B, T, 1)`."""
+    return (torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None])[:, :, None]
+
+
+POOLINGS: dict[str, type[Pooling]] = {
+    pooling.label: pooling for pooling in (LastToken, FirstToken, Mean, Max, PaddedLastToken, PaddedMean)
+}
+"""The poolings of this package under the names that configs and checkpoints give them."""
+
+
+def find_pooling(name: str) -> type[Pooling]:
+    """The class that a checkpoint names.
+
+    A class of a user's own is found only where its module has been imported already: opening a file never imports
+    or runs code that the file names.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    if name in POOLINGS:
+        return POOLINGS[name]
+    waiting = list(Pooling.__subclasses__())
+    while waiting:
+        found = waiting.pop()
+        if not issubclass(found, BuiltIn) and found.name() == name:
+            return found
+        waiting += found.__subclasses__()
+    module = name.rpartition(".")[0] or name
+    raise UserError(
+        f"pooling: this classifier reads its text with {name}, which is not part of this package, and a file's word is "
+        f"no reason to import a module. If you trust it, import {module} first (commands: --import {module})."
+    )

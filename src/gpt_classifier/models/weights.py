@@ -1,7 +1,9 @@
 """Released weights into `gpt.py`.
 
-Reads the naming of the released GPT-2 checkpoints on the Hugging Face Hub (safetensors, `Conv1D` weights
-stored transposed) and that of the book's `GPTModel` (`tok_emb`, `trf_blocks.0.att.W_query`, …).
+Reads the naming of the released GPT-2 checkpoints on the Hugging Face Hub (`Conv1D` weights stored transposed) and
+that of the book's `GPTModel` (`tok_emb`, `trf_blocks.0.att.W_query`, …). The `config.json` that transformers writes
+beside weights tells what shapes do not, such as the activation function: weights of a model that `gpt.py` would
+compute differently are refused.
 """
 
 import contextlib
@@ -12,18 +14,17 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpt_classifier.assets import ASSETS
-from gpt_classifier.errors import UserError, first_line
-from gpt_classifier.models.classifier import GPTClassifier
+from gpt_classifier.errors import OptionError, UserError, first_line
 from gpt_classifier.models.gpt import GPT, GPTConfig
-from gpt_classifier.models.pooling import Pooling
 
 log = logging.getLogger(__name__)
 
@@ -38,75 +39,54 @@ class Base:
         path: file or folder, absolute.
         hub: repository on the Hugging Face Hub that it was fetched from, if it was.
         sha256: of its content, see `content_hash`.
+        revision: commit, tag or branch of `hub`; `None` is its main branch.
     """
 
     path: str
     hub: str | None
     sha256: str
+    revision: str | None = None
 
 
-def locate_weights(weights: str, hub: str | None = None) -> Path | None:
+def locate_weights(weights: str, hub: str | None = None, revision: str | None = None) -> Path | None:
     """Where weights are on this machine, fetched first if need be.
 
     Args:
         weights: `random` for fresh ones; `pretrained` for those of `hub`; otherwise a path.
         hub: `gpt2-nano`, which comes with the package, or a repository on the Hugging Face Hub, such as
-            `openai-community/gpt2`, whose `model.safetensors` is fetched through huggingface_hub's cache; `None` if
-            there is neither.
+            `openai-community/gpt2`, whose `model.safetensors` and `config.json` are fetched through
+            huggingface_hub's cache; `None` if there is neither.
+        revision: commit, tag or branch of the repository; `None` for its main branch. A commit always gives the same
+            weights, and needs no network once they are in the cache.
 
     Returns:
         A path, or `None` for random weights.
 
     Raises:
-        UserError: no network, no released weights, or no such path.
+        UserError: no network, no released weights, no such revision, or no such path.
     """
     if weights == "random":
         return None
-    path = _fetch(hub) if weights == "pretrained" else Path(weights).expanduser()
+    path = _fetch(hub, revision) if weights == "pretrained" else Path(weights).expanduser()
     if not path.exists():
-        raise UserError(f"model.weights: expected pretrained, random or a path, but {path} does not exist.")
+        raise OptionError("weights", "pretrained, random or a path", weights, f"{path} does not exist.")
     return path.absolute()
 
 
-def load_classifier(
-    config: GPTConfig,
-    path: Path | None,
-    pooling: Pooling,
-    num_classes: int,
-    causal: bool = True,
-    require_head: bool = False,
-) -> GPTClassifier:
-    """A classifier on a pretrained (or random) backbone.
-
-    A file that holds an already fine-tuned classifier, such as the book's `review_classifier.pth`,
-    brings its head along; else the head is fresh.
-
-    Args:
-        config: sizes of the backbone.
-        path: of the weights, as in `load_backbone`.
-        pooling: one of `gpt_classifier.models.pooling.POOLINGS`.
-        num_classes: C.
-        causal: as `GPTClassifier`.
-        require_head: refuse a file without a head.
+def expect_head(head: StateDict, num_outputs: int, path: Path | None, required: bool) -> None:
+    """Refuse the head of a file that does not fit.
 
     Raises:
-        UserError: as `load_backbone`; or the file's head is for another number of classes, or it has none where one is
-            required.
+        UserError: it is for another number of classes, or there is none where one is required.
     """
-    backbone, head = load_backbone(config, path)
-    if require_head and not head:
-        raise UserError(f"model.weights: {path} has no head for classes: it is a language model, not fine-tuned yet.")
-    model = GPTClassifier(backbone, pooling, num_classes, causal)
-    if head:
-        found = head["weight"].shape[0]
-        if found != num_classes:
-            raise UserError(
-                f"model.weights: {path} was fine-tuned for {found} classes, but the data has {num_classes}. "
-                f"Set data.path to data with {found} classes, or model.weights to a model that was only "
-                f"pretrained."
-            )
-        model.head.load_state_dict({"bias": torch.zeros(num_classes), **head})
-    return model
+    if required and not head:
+        raise UserError(f"{path} has no head for classes: it is a language model, not fine-tuned yet.")
+    found = head["weight"].shape[0] if head else num_outputs
+    if found != num_outputs:
+        raise UserError(
+            f"{path} was fine-tuned for {found} classes, but the data has {num_outputs}. Train on data with "
+            f"{found} classes, or start from weights that were only pretrained."
+        )
 
 
 def load_backbone(config: GPTConfig, path: Path | None) -> tuple[GPT, StateDict]:
@@ -117,136 +97,277 @@ def load_backbone(config: GPTConfig, path: Path | None) -> tuple[GPT, StateDict]
 
     Args:
         config: sizes that the weights must have.
-        path: a safetensors file, a Hub-style folder, or a state dict (`.pth`, `.pt`, `.bin`), which is opened with
-            `weights_only=True`; `None` for random weights.
+        path: a safetensors file, a state dict (`.pth`, `.pt`, `.bin`), which is opened with `weights_only=True`, or
+            a folder with `model.safetensors` or `pytorch_model.bin`, whole or in parts; `None` for random weights.
+            The `config.json` of a folder, or beside a file of the kinds that transformers writes, is checked.
 
     Returns:
         The backbone, and the `weight` and `bias` of a classification head if the file holds one, else `{}`.
 
     Raises:
-        UserError: a damaged file, or weights of another model.
+        UserError: a damaged file, values that are no weights, or weights of another model.
     """
     with torch.device("meta"):  # shapes only: each weight is allocated once, when its value is known
         model = GPT(config)
     if path is None:
         return model.to_empty(device="cpu").initialise(), {}
+    _check_config(config, path)
     state, head = _read(path)
-    _check(model, state, path)
+    _check_tensors(config, model, state, path)
     model.load_state_dict(state, assign=True)
     return model, head
 
 
-def content_hash(path: Path, memory: Path) -> str:
+def content_hash(path: Path, memory: Path, verify: bool = False) -> str:
     """sha256 of the weights in a file, or in all weight files of a folder.
 
     Args:
         path: file or folder.
-        memory: a JSON file that remembers hashes by path, size and time of change, so that a file is read once.
+        memory: a JSON file that remembers hashes by path, inode, size and times of change, so that a file is read
+            once. A memory that can't be read or written only costs time.
+        verify: read the weights even if their hash is remembered.
+
+    Raises:
+        OSError: a file can't be read.
+        UserError: a folder without weights.
     """
     files = _weight_files(path)
     stats = [file.stat() for file in files]
-    identity = json.dumps([[str(f), s.st_size, s.st_mtime_ns] for f, s in zip(files, stats, strict=True)])
-    try:
-        known = json.loads(memory.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    if identity not in known:
+    # ctime: a file that was changed in place can be given its old mtime, but not its old ctime
+    identity = json.dumps(
+        [[str(f), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for f, s in zip(files, stats, strict=True)]
+    )
+    hashes = _remembered(memory)
+    if verify or not isinstance(hashes.get(identity), str):
         digest = hashlib.sha256()
         for file in files:
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
-        known[identity] = digest.hexdigest()
-        with contextlib.suppress(OSError):  # a memory that can't be written only costs time
+        hashes[identity] = digest.hexdigest()
+        with contextlib.suppress(OSError):
             memory.parent.mkdir(parents=True, exist_ok=True)
             part = memory.with_name(f"{memory.name}.{os.getpid()}.part")
-            part.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            part.write_text(json.dumps(hashes, indent=1), encoding="utf-8")
             os.replace(part, memory)
-    return known[identity]
+    return hashes[identity]
 
 
-def _fetch(hub: str | None) -> Path:
+def _remembered(memory: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _fetch(hub: str | None, revision: str | None) -> Path:
     if hub is None:
-        raise UserError(
-            "model.weights=pretrained: this model has no released weights. "
-            "Set model.weights=random, or model.weights=PATH to weights of your own."
+        raise OptionError(
+            "weights",
+            "random or a path, because this model has no released weights",
+            "pretrained",
+            "Set {field}=random, or {field}=PATH to weights of your own.",
         )
     if (ASSETS / hub / "model.safetensors").is_file():
         return ASSETS / hub
-    from huggingface_hub import hf_hub_download
+    expected = f"a commit, tag or branch of {hub}, or null for its main branch"
+    if not isinstance(revision, str | None):
+        raise OptionError("revision", expected, revision)
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RevisionNotFoundError
 
     try:
-        return Path(hf_hub_download(hub, "model.safetensors"))
+        if not isinstance(try_to_load_from_cache(hub, "model.safetensors", revision=revision), str):
+            try:
+                hf_hub_download(hub, "config.json", revision=revision)
+            except LocalEntryNotFoundError:  # no network: the weights can't be fetched either
+                raise
+            except EntryNotFoundError:
+                log.info("%s has no config.json: its weights are taken for those of a GPT-2", hub)
+        path = hf_hub_download(hub, "model.safetensors", revision=revision)
+    except RevisionNotFoundError as error:
+        raise OptionError("revision", expected, revision, f"{hub} has no such revision.") from error
     except Exception as error:  # whatever its HTTP library of the day raises
         raise UserError(
-            f"model.weights=pretrained: expected to fetch model.safetensors of {hub} from the Hugging Face Hub "
-            f"or to find it in the local cache, but: {first_line(error)} Connect to the network once, "
-            f"or set model.weights=PATH to a local copy. experiment=quickstart needs no network."
+            f"{hub}: expected to fetch model.safetensors at revision {revision or 'main'} from the Hugging Face Hub or "
+            f"to find it in the local cache, but: {first_line(error)} Connect to the network once, or give the path "
+            f"of a local copy as weights. experiment=quickstart needs no network."
         ) from error
+    return Path(path)
+
+
+SETTINGS: dict[str, tuple[Any, ...]] = {
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+"""The values of a released `config.json` that mean what `gpt.py` computes; all five activations are the tanh form.
+
+Three keys are missing on purpose. `reorder_and_upcast_attn` only says in which order and precision float16 scores are
+computed. An untied output layer (`tie_word_embeddings`) changes no hidden state; one that differs is warned of when
+it is read. Dropout is for whoever trains to choose.
+"""
+
+SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+
+
+def _check_config(config: GPTConfig, path: Path) -> None:
+    """Refuse weights whose `config.json` asks for another computation; keys that it leaves out are not checked."""
+    if not path.is_dir() and path.suffix not in (".safetensors", ".bin"):  # others are not from transformers
+        return
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.exists():
+        return
+    told = _json_object(file)
+    width = told.get("n_embd")
+    supported = SETTINGS | {"n_inner": (None, 4 * (width if isinstance(width, int) else config.n_embd))}
+    other = {key: values for key, values in supported.items() if key in told and told[key] not in values}
+    if other:
+        expected = ", ".join(f"{key}={' or '.join(map(json.dumps, values))}" for key, values in other.items())
+        found = ", ".join(f"{key}={json.dumps(told[key])}" for key in other)
+        raise OptionError(
+            "weights",
+            f"those of a GPT-2 with {expected}",
+            f"{path}, which has {found} in its config.json",
+            "No option changes this; set {field} to other weights.",
+        )
+    _expect_sizes(config, {name: told[name] for name in SIZES if name in told}, str(file))
+
+
+def _expect_sizes(config: GPTConfig, sizes: dict[str, Any], source: str) -> None:
+    other = {name: size for name, size in sizes.items() if size != getattr(config, name)}
+    if other:
+        raise OptionError(
+            "backbone",
+            f"{', '.join(f'{name}={size}' for name, size in other.items())} as in {source}",
+            ", ".join(f"{name}={getattr(config, name)}" for name in other),
+            f"Set {' '.join(f'{{field}}.{name}={size}' for name, size in other.items())}, or choose a model or weights "
+            f"of the same size.",
+        )
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"It holds a {type(content).__name__}.")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{file}: expected a JSON object, as transformers writes it beside weights, but it can't be read as one. "
+            f"It may be truncated; fetch it again. ({first_line(error)})"
+        ) from error
+    return content
 
 
 def _read(path: Path) -> tuple[StateDict, StateDict]:
     try:
-        if path.is_dir() or path.suffix == ".safetensors":
-            return _from_released(_safetensors(path))
-        state = _state_dict(path)
-        return _from_book(state) if "tok_emb.weight" in state else _from_released(iter(state.items()))
+        tensors = dict(_weights(path))
+        return _from_book(tensors) if "tok_emb.weight" in tensors else _from_released(tensors)
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"model.weights: {path} can't be read as a safetensors file, a folder with model.safetensors, or a "
-            f"state dict of tensors. It may be truncated; fetch it again. ({first_line(error)})"
+            f"{path} can't be read as a safetensors file, a state dict of tensors, or a folder with model.safetensors "
+            f"or pytorch_model.bin. It may be truncated; fetch it again. ({first_line(error)})"
         ) from error
 
 
 def _weight_files(path: Path) -> list[Path]:
+    """The files of a folder that hold weights, in the order in which transformers looks for them."""
     if not path.is_dir():
         return [path]
-    index = path / "model.safetensors.index.json"
-    names = {"model.safetensors"}
-    if index.exists():
-        names = set(json.loads(index.read_text())["weight_map"].values())
-    return [path / Path(name).name for name in sorted(names)]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return [path / name]
+        index = path / f"{name}.index.json"
+        if index.is_file():
+            places = _json_object(index).get("weight_map")
+            if not isinstance(places, dict) or not all(isinstance(part, str) for part in places.values()):
+                raise UserError(f"{index}: expected weight_map to give each tensor its file. Fetch the folder again.")
+            return [path / Path(part).name for part in sorted(set(places.values()))]
+    raise OptionError(
+        "weights",
+        "a folder with model.safetensors or pytorch_model.bin, or one of them in parts with its .index.json",
+        f"{path}, which has neither",
+    )
 
 
-def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+MASKS = (".attn.bias", ".attn.masked_bias", ".att.mask")
+"""Buffers of real files that hold the causal mask."""
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+LARGEST = 1e4
+"""No weight of a model that works comes near."""
+
+
+def _weights(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """All tensors but masks, in float32."""
+    for file in _weight_files(path):
+        for name, tensor in _safetensors(file) if file.suffix == ".safetensors" else _state_dict(file):
+            if not name.endswith(MASKS):
+                yield name, _in_float32(tensor.detach(), name, file)
+
+
+def _in_float32(tensor: Tensor, name: str, file: Path) -> Tensor:
+    """Looks at each value once, which takes about 0.1 s/GB where the file is in the page cache."""
+    if tensor.dtype not in FLOATS:
+        raise UserError(
+            f"{file}: expected weights in float32, bfloat16, float16 or float64, but {name} is "
+            f"{str(tensor.dtype).removeprefix('torch.')}. Quantized weights can't be read; use the original ones."
+        )
+    tensor = tensor.float()
+    low, high = (float(bound) for bound in tensor.aminmax()) if tensor.numel() else (0.0, 0.0)
+    if not (low >= -LARGEST and high <= LARGEST):  # false for nan too
+        raise UserError(
+            f"{file}: expected weights between {-LARGEST:,.0f} and {LARGEST:,.0f}, but {name} holds "
+            f"{low if -low > high else high:g}. The file is damaged, or its training diverged; use another."
+        )
+    return tensor
+
+
+def _safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     """Yields one tensor at a time, mapped from its file."""
     from safetensors import SafetensorError, safe_open
 
-    for file in _weight_files(path):
-        try:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            names = list(tensors.keys())
+        for name in names:  # each with a mapping of its own, which goes when the tensor is converted
             with safe_open(file, framework="pt") as tensors:
-                names = list(tensors.keys())
-            for name in names:  # each with a mapping of its own, which goes when the tensor is converted
-                with safe_open(file, framework="pt") as tensors:
-                    yield name, tensors.get_tensor(name)
-        except SafetensorError as error:
-            raise ValueError(str(error)) from error
+                yield name, tensors.get_tensor(name)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
-def _state_dict(path: Path) -> StateDict:
-    mapped = zipfile.is_zipfile(path)  # files of torch before 1.6 are not, and are read whole
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+def _state_dict(file: Path) -> Iterable[tuple[str, Tensor]]:
+    mapped = zipfile.is_zipfile(file)  # files of torch before 1.6 are not, and are read whole
+    state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError("It does not map names to tensors.")
-    return state
+    return state.items()
 
 
 TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 """Released as `Conv1D` weights, `(in, out)`; `nn.Linear` keeps `(out, in)`."""
 
-NOT_WEIGHTS = (".attn.bias", ".attn.masked_bias", "lm_head.weight")
-"""Causal-mask buffers of real files, and the language-model head, which is the token embedding."""
+
+def _from_released(tensors: StateDict) -> tuple[StateDict, StateDict]:
+    state = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    output = state.pop("lm_head.weight", None)
+    if output is not None and "wte.weight" in state:
+        _warn_if_untied(output, state["wte.weight"])
+    # a view: matrix products are as fast on it
+    return {name: tensor.t() if name.endswith(TRANSPOSED) else tensor for name, tensor in state.items()}, {}
 
 
-def _from_released(tensors: Iterator[tuple[str, Tensor]]) -> tuple[StateDict, StateDict]:
-    state = {}
-    for name, tensor in tensors:
-        name = name.removeprefix("transformer.")
-        if name.endswith(NOT_WEIGHTS):
-            continue
-        if name.endswith(TRANSPOSED):
-            tensor = tensor.t()  # a view: matrix products are as fast on it
-        state[name] = tensor.float()
-    return state, {}
+def _warn_if_untied(output: Tensor, embedding: Tensor) -> None:
+    if not torch.equal(output, embedding):
+        log.warning(
+            "the language-model head of these weights is not their token embedding, as it is in GPT-2: "
+            "a classifier does not need it, but generated text will not be the file's"
+        )
 
 
 BOOK_NAMES = [
@@ -265,7 +386,6 @@ BOOK_NAMES = [
 
 
 def _from_book(book: StateDict) -> tuple[StateDict, StateDict]:
-    book = {name: tensor.float() for name, tensor in book.items() if not name.endswith("att.mask")}
     head = {name.removeprefix("out_head."): book.pop(name) for name in list(book) if name.startswith("out_head.")}
     for name in [name for name in book if ".att.W_query." in name]:
         parts = [book.pop(name.replace("W_query", part)) for part in ("W_query", "W_key", "W_value")]
@@ -278,29 +398,36 @@ def _from_book(book: StateDict) -> tuple[StateDict, StateDict]:
         if name.endswith("c_attn.weight"):  # the book leaves these biases out where qkv_bias=False
             state.setdefault(name.replace("weight", "bias"), torch.zeros(tensor.shape[0]))
     if head and head["weight"].shape[0] == state["wte.weight"].shape[0]:
-        if not torch.equal(head["weight"], state["wte.weight"]):
-            log.warning(
-                "model.weights: the file's language-model head is not its token embedding, as in GPT-2; "
-                "a classifier does not need it, and generated text will not be the file's."
-            )
+        _warn_if_untied(head["weight"], state["wte.weight"])
         head = {}
     return state, head
 
 
-def _check(model: GPT, state: StateDict, path: Path) -> None:
+def _check_tensors(config: GPTConfig, model: GPT, state: StateDict, path: Path) -> None:
+    _expect_sizes(config, _sizes(state), str(path))
     expected = model.state_dict()
-    for name, tensor in expected.items():
-        if name in state and state[name].shape != tensor.shape:
-            raise UserError(
-                f"model.weights: {path} is of another size than the configured model: {name} has shape "
-                f"{tuple(state[name].shape)} where {tuple(tensor.shape)} was expected. Set model= to the size "
-                f"of the file, one of gpt2-small, gpt2-medium, gpt2-large, gpt2-xl, gpt2-nano."
-            )
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise UserError(
-            f"model.weights: {path} does not hold this model's weights: of {len(expected)} tensors "
-            f"{len(missing)} are missing (such as {', '.join(missing[:2]) or 'none'}) and {len(unknown)} are "
-            f"unknown (such as {', '.join(unknown[:2]) or 'none'}). Expected are the names of the released GPT-2 "
-            f"files or of the book's GPTModel, and as many layers as model= has."
+            f"{path} does not hold this model's weights: of {len(expected)} tensors {len(missing)} are missing (such "
+            f"as {', '.join(missing[:2]) or 'none'}) and {len(unknown)} are unknown (such as "
+            f"{', '.join(unknown[:2]) or 'none'}). Expected are the names of the released GPT-2 files or of the "
+            f"book's GPTModel."
         )
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise UserError(
+                f"{path} is no GPT-2 of width {config.n_embd}, whose MLPs are {4 * config.n_embd} wide: {name} has "
+                f"shape {tuple(state[name].shape)} where {tuple(tensor.shape)} was expected. No option changes this; "
+                f"use other weights."
+            )
+
+
+def _sizes(state: StateDict) -> dict[str, int]:
+    """What shapes and names tell of a model's sizes: all but `n_head`."""
+    sizes: dict[str, int] = {}
+    for name, size in (("wte.weight", "vocab_size"), ("wpe.weight", "n_positions")):
+        if name in state and state[name].dim() == 2:
+            sizes |= {size: state[name].shape[0], "n_embd": state[name].shape[1]}
+    layers = {int(found[1]) for name in state if (found := re.match(r"h\.(\d+)\.", name))}
+    return sizes | ({"n_layer": max(layers) + 1} if layers else {})

@@ -170,7 +170,7 @@ def next_token_loss(
         part: what sums a chunk's loss, such as a compiled `chunk_loss`; by default `chunk_loss` itself, computed
             once more in the backward pass instead of keeping its logits.
     """
-    hidden = model(ids).flatten(0, 1).split(CHUNK)  # (CHUNK, D) each
+    hidden = model.hidden(ids).flatten(0, 1).split(CHUNK)  # (CHUNK, D) each
     part = part or partial(checkpoint, chunk_loss, use_reentrant=False)
     pairs = zip(hidden, targets.flatten().split(CHUNK), strict=True)
     loss = torch.stack([part(h, model.wte.weight, following) for h, following in pairs]).sum()

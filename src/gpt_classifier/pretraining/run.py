@@ -10,36 +10,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.utils.data import DataLoader
 
+from gpt_classifier.config import instantiate
 from gpt_classifier.data.tokenizers import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
-from gpt_classifier.device import reuse_freed_memory
-from gpt_classifier.errors import UserError, expect_number
+from gpt_classifier.errors import UserError, expect_number, option_group
 from gpt_classifier.models.freezing import hold_trained
 from gpt_classifier.models.weights import load_backbone, locate_weights
 from gpt_classifier.pretraining.corpus import Documents, TrainWindows, Windows, read_documents, tokenize, windows
 from gpt_classifier.pretraining.export import Pretrained, export
 from gpt_classifier.pretraining.module import PretrainingModule, chunk_loss
 from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary
-from gpt_classifier.training.build import NUMBERS, check_numbers, resolve_precision
+from gpt_classifier.schema import check_types
+from gpt_classifier.training.build import resolve_precision
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
-from gpt_classifier.training.quiet import quieten
+from gpt_classifier.training.context import RunContext
+from gpt_classifier.training.quiet import quiet
 from gpt_classifier.training.resume import expect_same
 
 log = logging.getLogger(__name__)
 
 
-def pretrain(cfg: DictConfig) -> float:
+def pretrain(cfg: DictConfig, context: RunContext) -> float:
     """Train a GPT to continue text.
 
     Args:
         cfg: what `conf/pretrain.yaml` composes.
+        context: where the run takes place; it needs a folder.
 
     Returns:
         The validation loss in nats per token, which sweeps compare.
@@ -47,11 +48,14 @@ def pretrain(cfg: DictConfig) -> float:
     Raises:
         UserError: something that a user can mend.
     """
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
-    quieten()
+    assert context.folder is not None, "a pretraining leaves a folder of weights"
+    with quiet():
+        return _pretrain(cfg, context.folder, context.choices.get("model", "gpt"))
+
+
+def _pretrain(cfg: DictConfig, run_dir: Path, name: str) -> float:
     check(cfg)
     seed_everything(cfg.seed, verbose=False)
-    reuse_freed_memory()
     documents = read_documents(Path(cfg.data.path).expanduser(), cfg.data.val_every)
     ckpt_path = Path(cfg.ckpt_path).expanduser() if cfg.ckpt_path else None
     checkpoint = _open_checkpoint(ckpt_path) if ckpt_path else None
@@ -68,7 +72,9 @@ def pretrain(cfg: DictConfig) -> float:
     context = cfg.model.backbone.n_positions
     expect_number("data: tokens of the text", len(train_ids), cfg.batch_tokens * 2)
     trainer = build_trainer(cfg, run_dir)
-    backbone, _ = load_backbone(instantiate(cfg.model.backbone), locate_weights(cfg.model.weights, cfg.model.hub))
+    config = instantiate(cfg.model.backbone)
+    with option_group("model"):
+        backbone, _ = load_backbone(config, locate_weights(cfg.model.weights, cfg.model.hub, cfg.model.revision))
     hold_trained(backbone)
     if cfg.compile == "all":
         for block in backbone.h:
@@ -116,7 +122,7 @@ def pretrain(cfg: DictConfig) -> float:
     trainer.validate(module, held_out, verbose=False)
     if trainer.is_global_zero:
         facts = Pretrained(
-            HydraConfig.get().runtime.choices["model"],
+            name,
             Path(cfg.data.path).name,
             len(documents.train),
             len(train_ids),
@@ -133,18 +139,6 @@ def pretrain(cfg: DictConfig) -> float:
     return module.val["loss"]
 
 
-OWN_NUMBERS: dict[str, dict[str, Any]] = {
-    "tokens": {"low": 1, "whole": True},
-    "batch_tokens": {"low": 1, "whole": True},
-    "val_steps": {"low": 1, "whole": True},
-    "checkpoint_steps": {"low": 1, "whole": True},
-    "data.val_every": {"low": 2, "whole": True},
-    "optimizer.muon_lr": {"low": 0},
-    "optimizer.momentum": {"low": 0, "high": 1},
-}
-"""What must be a number, beside what training has too."""
-
-
 def check(cfg: DictConfig) -> None:
     """Refuse values that would fail later, somewhere deep.
 
@@ -153,7 +147,7 @@ def check(cfg: DictConfig) -> None:
     """
     if OmegaConf.is_missing(cfg.data, "path") or not isinstance(cfg.data.path, str):
         raise UserError("data.path: set it to a text file, plain or .xz, documents separated by lines <|endoftext|>.")
-    check_numbers(cfg, NUMBERS | OWN_NUMBERS)
+    check_types(cfg)
     if not cfg.model.causal:
         raise UserError("model.causal: pretraining predicts from earlier tokens alone. Leave it true.")
     if cfg.compile not in ("none", "loss", "all"):
@@ -195,7 +189,7 @@ def build_trainer(cfg: DictConfig, run_dir: Path) -> Trainer:
             LearningRateMonitor(logging_interval="step"),
             TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 0),
         ],
-        logger=[instantiate(logger) for logger in (cfg.logger or {}).values()],
+        logger=[instantiate(logger) for logger in (cfg.get("logger") or {}).values()],
         precision=resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         plugins=[AtomicCheckpointIO()],
         max_epochs=-1,

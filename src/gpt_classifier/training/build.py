@@ -1,48 +1,36 @@
 """The parts of a training, from a composed configuration."""
 
 import logging
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
-from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
+from gpt_classifier.activations.frozen_prefix import CacheOptions, FrozenPrefix, PrefixKey
+from gpt_classifier.artifact import Spec, pooling_state
+from gpt_classifier.config import InstantiationException, instantiate
 from gpt_classifier.data.datamodule import MessageDataModule
-from gpt_classifier.data.tokenizers import expect_vocabulary, load_encoding, ranks_to_text
-from gpt_classifier.device import best_device, has_native_bf16, keep_few_kernels
-from gpt_classifier.errors import UserError, expect_number, first_line
-from gpt_classifier.models.classifier import FORMAT, GPTClassifier
+from gpt_classifier.data.sources import Source
+from gpt_classifier.data.tokenizers import expect_vocabulary, load_tokenizer
+from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16
+from gpt_classifier.errors import UserError, first_line, option_group
+from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.models.families import empty_backbone, load_classifier
 from gpt_classifier.models.freezing import hold_frozen, hold_trained
-from gpt_classifier.models.weights import Base, content_hash, load_classifier, locate_weights
+from gpt_classifier.models.pooling import Pooling
+from gpt_classifier.models.weights import Base, content_hash, locate_weights
+from gpt_classifier.paths import cache_folder
+from gpt_classifier.schema import check_types
+from gpt_classifier.training.callbacks import FillPrefix, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
-from gpt_classifier.training.frozen_prefix import CacheOptions, FrozenPrefix, PrefixKey
+from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.module import ClassifierModule
 
 log = logging.getLogger(__name__)
-
-NUMBERS: dict[str, dict[str, Any]] = {
-    "seed": {"low": 0, "high": 2**32 - 1, "whole": True},
-    "trainer.max_epochs": {"low": 1, "whole": True},
-    "trainer.accumulate_grad_batches": {"low": 1, "whole": True},
-    "trainer.log_every_n_steps": {"low": 1, "whole": True},
-    "trainer.gradient_clip_val": {"low": 0, "optional": True},
-    "optimizer.lr": {"low": 0},
-    "optimizer.weight_decay": {"low": 0},
-    "model.dropout": {"low": 0, "high": 1},
-    "scheduler.warmup": {"low": 0, "high": 1},
-    "scheduler.final": {"low": 0},
-    "cache.max_gb": {"low": 0},
-    "cache.max_disk_gb": {"low": 0},
-}
-"""What must be a number, and from where to where; what is not in the configuration is not checked."""
 
 REFUSED = {
     "trainer.limit_test_batches": "every report here covers whole splits. data.train_size trains on fewer messages",
@@ -57,41 +45,25 @@ def check(cfg: DictConfig) -> None:
     Raises:
         UserError: at the first of them.
     """
-    check_numbers(cfg, NUMBERS)
+    check_types(cfg)
     for option, reason in REFUSED.items():
         if OmegaConf.select(cfg, option) is not None:
             raise UserError(f"{option} can't be set: {reason}.")
-    if not isinstance(cfg.model.weights, str):
-        raise UserError(f"model.weights: expected pretrained, random or a path, but it is {cfg.model.weights}.")
-    if not isinstance(cfg.model.causal, bool):
-        raise UserError(f"model.causal: expected true or false, but it is {cfg.model.causal}.")
-    backbone = cfg.model.backbone
-    if backbone.n_embd % backbone.n_head:
-        raise UserError(
-            f"model.backbone.n_head: expected a divisor of n_embd, {backbone.n_embd}, but it is {backbone.n_head}."
-        )
 
 
-def check_numbers(cfg: DictConfig, numbers: dict[str, dict[str, Any]]) -> None:
-    """Refuse what is outside a table such as `NUMBERS`.
-
-    Raises:
-        UserError: at the first of them.
-    """
-    for option, bounds in numbers.items():
-        value = OmegaConf.select(cfg, option, default="absent")
-        if value != "absent" and not (value is None and bounds.get("optional")):
-            expect_number(option, value, **{name: bound for name, bound in bounds.items() if name != "optional"})
-
-
-def build_trainer(cfg: DictConfig) -> Trainer:
-    """The Lightning trainer with its callbacks, loggers and resolved precision."""
-    parts = {
-        "callbacks": [instantiate(callback) for callback in (cfg.callbacks or {}).values()],
-        "logger": [_build_logger(name, logger) for name, logger in (cfg.logger or {}).items()],
+def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -> Trainer:
+    """The Lightning trainer with its callbacks, loggers and resolved precision; without a folder it writes nothing."""
+    parts: dict[str, Any] = {
+        "callbacks": [FillPrefix(), *(instantiate(callback) for callback in (cfg.get("callbacks") or {}).values())],
+        "logger": [_build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items()],
         "precision": resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         "plugins": [AtomicCheckpointIO()],
     }
+    if not validate:
+        parts["limit_val_batches"] = 0
+    if context.folder is None:
+        parts |= {"logger": False, "enable_checkpointing": False, "enable_progress_bar": context.progress}
+        parts["callbacks"] += [Progress()] if context.progress else []
     try:
         trainer = instantiate(cfg.trainer, **parts)
     except (InstantiationException, MisconfigurationException) as error:
@@ -100,7 +72,7 @@ def build_trainer(cfg: DictConfig) -> Trainer:
             f"trainer: Lightning refuses these settings: {str(cause).strip()} trainer=auto takes what this machine has."
         ) from error
     if trainer.world_size > 1:
-        _check_processes(cfg, trainer)
+        _check_processes(cfg, trainer, context)
     return trainer
 
 
@@ -113,13 +85,13 @@ def _build_logger(name: str, config: DictConfig) -> Any:
         raise
 
 
-def _check_processes(cfg: DictConfig, trainer: Trainer) -> None:
+def _check_processes(cfg: DictConfig, trainer: Trainer, context: RunContext) -> None:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     launches = environment is not None and not environment.creates_processes_externally
-    if launches and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if launches and context.sweep:
         raise UserError(
             f"trainer: {trainer.world_size} processes and -m do not go together: each process would repeat the "
-            f"whole sweep, because Lightning starts it with the same command line. Run one training after another "
+            f"whole sweep, because Lightning starts it with the same command line. Start one run after another "
             f"from the shell (for s in 1 2 3; do python train.py trainer=ddp seed=$s; done), start the sweep under "
             f"torchrun, or set trainer.devices=1."
         )
@@ -130,40 +102,69 @@ def _check_processes(cfg: DictConfig, trainer: Trainer) -> None:
         )
 
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-
-
 def resolve_precision(precision: str, accelerator: str) -> str:
     """`auto` is `bf16-mixed` where the hardware multiplies bfloat16 natively, else `32-true`.
 
     Args:
-        precision: one of `PRECISIONS`.
+        precision: one of `gpt_classifier.schema.PRECISIONS`.
         accelerator: Lightning's name of one, or `auto`.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"trainer.precision: expected one of {', '.join(PRECISIONS)}, but it is {precision}.")
     if precision != "auto":
         return precision
-    device = {"gpu": "cuda", "auto": best_device()}.get(accelerator, accelerator)
-    return "bf16-mixed" if has_native_bf16(device) else "32-true"
+    return "bf16-mixed" if has_native_bf16(device_of(accelerator)) else "32-true"
 
 
-def load_data(cfg: DictConfig) -> MessageDataModule:
-    """The prepared splits, fetched first if need be."""
-    data: MessageDataModule = instantiate(cfg.data.module)
-    data.prepare_data()
-    expect_vocabulary(cfg.model.tokenizer, cfg.model.backbone.vocab_size, cfg.model.weights)
-    data.setup()
+def device_of(accelerator: str) -> str:
+    """The type of device that Lightning's name of an accelerator means here: `cpu`, `cuda` or `mps`."""
+    return {"gpu": "cuda", "auto": best_device()}.get(accelerator, accelerator)
+
+
+def load_data(cfg: DictConfig, source: Source | None = None) -> MessageDataModule:
+    """The prepared splits, fetched first if need be.
+
+    Args:
+        cfg: the composed configuration.
+        source: texts and labels instead of those that it names.
+    """
+    backbone = empty_backbone(backbone_config(cfg))
+    with option_group("model"):
+        tokenizer = load_tokenizer(cfg.model.tokenizer)
+        expect_vocabulary(tokenizer, cfg.model.tokenizer, backbone.vocab_size, cfg.model.weights)
+    parts = {"tokenizer": tokenizer, "context_length": backbone.context, "task": instantiate(cfg.task)}
+    parts["evaluation_tokens"] = evaluation_tokens(device_of(cfg.trainer.accelerator))
+    with option_group("data"):
+        data: MessageDataModule = instantiate(cfg.data.module, **parts, **({"source": source} if source else {}))
+        data.prepare_data()
+        data.setup()
     return data
 
 
-def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> ClassifierModule:
-    """The classifier with its frozen part switched off, and how it is trained."""
-    keep_few_kernels()
-    config = instantiate(cfg.model.backbone)
-    path = locate_weights(cfg.model.weights, cfg.model.hub)
-    model = load_classifier(config, path, instantiate(cfg.pooling), len(data.class_names), cfg.model.causal)
-    instantiate(cfg.freeze)(model)
+def backbone_config(cfg: DictConfig) -> Any:
+    """The sizes of the backbone, of one of `gpt_classifier.models.families.FAMILIES`."""
+    with option_group("model.backbone"):
+        return instantiate(cfg.model.backbone)
+
+
+def build_module(
+    cfg: DictConfig, trainer: Trainer, data: MessageDataModule, make_pooling: Callable[[int], Pooling] | None = None
+) -> ClassifierModule:
+    """The classifier with its frozen part switched off, and how it is trained.
+
+    Args:
+        cfg: the composed configuration.
+        trainer: for precision and strategy.
+        data: prepared.
+        make_pooling: makes the pooling from the width of the hidden states; `None` for what `cfg` names.
+    """
+    config = backbone_config(cfg)
+    pooling = make_pooling or instantiate(cfg.pooling)
+    if not isinstance(pooling, Pooling):
+        pooling = pooling(empty_backbone(config).width)
+    with option_group("model"):
+        path = locate_weights(cfg.model.weights, cfg.model.hub, cfg.model.revision)
+        model = load_classifier(config, path, pooling, len(data.task.classes))
+    with option_group("freeze"):
+        instantiate(cfg.freeze)(model)
     sharded = isinstance(trainer.strategy, FSDPStrategy)  # it wants one type in each block, and moves weights about
     compute_type = torch.float32 if sharded else COMPUTE_TYPES.get(str(trainer.precision), torch.float32)
     hold_trained(model)
@@ -171,26 +172,21 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
         model.compile_blocks()
     base = None
     if path is not None and not sharded and not all(p.requires_grad for p in model.parameters()):
-        sha256 = content_hash(path, Path(cfg.cache_dir).expanduser() / "weights.json")
-        base = Base(str(path), cfg.model.hub if cfg.model.weights == "pretrained" else None, sha256)
-    spec = {
-        "format": FORMAT,
-        "backbone": asdict(config),
-        "pooling": model.pooling.name,
-        "causal": model.causal,
-        "lora": model.lora,
-        "tokenizer": cfg.model.tokenizer,
-        "vocabulary": None
-        if cfg.model.tokenizer == "gpt2"
-        else ranks_to_text(load_encoding(cfg.model.tokenizer)._mergeable_ranks),
-        "class_names": data.class_names,
-        "max_length": data.max_length,
-        "pad_to": data.pad_to,
-        "truncate": data.truncate,
-        "temperature": 1.0,
-        "note": data.report.note,
-        "base": asdict(base) if base else None,
-    }
+        sha256 = content_hash(path, cache_folder() / "weights.json")
+        fetched = cfg.model.weights == "pretrained"
+        base = Base(str(path), cfg.model.hub if fetched else None, sha256, cfg.model.revision if fetched else None)
+    spec = Spec(
+        backbone=model.backbone.state(),
+        pooling=pooling_state(model.pooling),
+        tokenizer=data.tokenizer.state(),
+        task=data.task.state(),
+        max_length=data.max_length,
+        pad_to=data.pad_to,
+        truncate=data.truncate,
+        lora=model.lora,
+        base=base,
+        note=data.report.note,
+    )
     prefix = None if sharded else build_prefix(cfg, data, model, compute_type, base)
     if prefix is None:  # a prefix converts its weights itself, and only if it has to compute
         hold_frozen(model, compute_type)
@@ -200,46 +196,47 @@ def build_module(cfg: DictConfig, trainer: Trainer, data: MessageDataModule) -> 
     unfused = {"fused": False} if mixed and cfg.optimizer.get("fused") else {}
     optimizer = instantiate(cfg.optimizer, **unfused)
     try:
-        optimizer([torch.nn.Parameter(torch.zeros(1))])
+        optimizer([torch.nn.Parameter(torch.zeros(1, 1))])  # a matrix: Muon takes nothing else
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {first_line(error)} Set the keys of optimizer to values that it takes.") from error
-    return ClassifierModule(model, optimizer, scheduler, data.class_names, spec, cfg.seed, prefix)
+    return ClassifierModule(model, data.task, optimizer, scheduler, spec, cfg.seed, prefix)
 
 
 COMPUTE_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def build_prefix(
-    cfg: DictConfig, data: MessageDataModule, model: GPTClassifier, compute_type: torch.dtype, base: Base | None
+    cfg: DictConfig, data: MessageDataModule, model: Classifier, compute_type: torch.dtype, base: Base | None
 ) -> FrozenPrefix | None:
-    """The cache of what can't change during this training, or `None`, said why, where there is none."""
+    """The cache of what can't change during this run, or `None`, said why, where there is none."""
     options = CacheOptions(**cfg.cache)
     depth = model.frozen_depth()
-    padded = model.pooling.reads_padding
+    backbone, pooling = model.backbone, model.pooling
     reason = ""
     if not options.enabled:
         reason = "cache.enabled=false"
-    elif model.backbone.config.dropout and not model.backbone.wte.weight.requires_grad:
+    elif backbone.dropout and not any(p.requires_grad for p in backbone.stage(0)):
         reason = "dropout acts in the frozen blocks too"
     elif depth == 0:
         reason = "every block is trained"
-    elif padded and data.pad_to == "batch":
-        reason = f"pooling={model.pooling.name} reads padding, and data.pad_to=batch changes it from batch to batch"
+    elif pooling.reads_padding and data.pad_to == "batch":
+        reason = f"pooling={pooling.name()} reads padding, and data.pad_to=batch changes it from batch to batch"
     if not reason:
         key = PrefixKey(
             weights=base.sha256 if base else None,
-            backbone=asdict(model.backbone.config),
+            backbone=backbone.state(),
+            width=backbone.width,
             depth=depth,
-            causal=model.causal,
             dtype=str(compute_type).removeprefix("torch."),
-            pooling=model.pooling.name if depth == model.pooled_depth else None,
-            padded_length=int(data.pad_to) if padded else None,
-            pad_id=data.pad_id if padded else None,
+            pooling=pooling.name() if depth == model.pooled_depth else None,
+            padded_length=int(data.pad_to) if pooling.reads_padding else None,
+            pad_id=data.pad_id if pooling.reads_padding else None,
         )
         prefix = FrozenPrefix(key, options)
         size = prefix.size_gb(data.token_rows())
-        if size <= options.max_disk_gb:
+        option, limit = options.limit
+        if size <= limit:
             return prefix
-        reason = f"it would take {size:.1f} GB, more than cache.max_disk_gb={options.max_disk_gb}"
-    log.info("prefix   not kept: %s", reason)
+        reason = f"it would take {size:.1f} GB, more than cache.{option}={limit}"
+    log.info("prefix   not cached: %s", reason)
     return None

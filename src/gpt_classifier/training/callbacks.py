@@ -1,4 +1,4 @@
-"""What happens beside a training."""
+"""Lightning callbacks."""
 
 import logging
 import math
@@ -9,58 +9,117 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 
-class BestCheckpoint(Callback):
-    """Keeps the weights of the epoch with the highest validation accuracy, ties decided by the lower loss.
+class FillPrefix(Callback):
+    """Computes the activations of the frozen blocks before the first pass that needs them."""
+
+    def __init__(self) -> None:
+        self._filled: object = None  # for which prefix
+
+    def _fill(self, trainer: Trainer, module: LightningModule) -> None:
+        prefix = getattr(module, "prefix", None)
+        if prefix is None or prefix is self._filled:
+            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        with trainer.precision_plugin.forward_context():
+            prefix.fill(
+                data.token_rows(),
+                module.model,
+                data.pad_id,
+                trainer.global_rank,
+                trainer.world_size,
+                trainer.strategy.barrier,
+            )
+        self._filled = prefix
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fill(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fill(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fill(trainer, pl_module)
+
+
+class BestWeights(Callback):
+    """Keeps the weights of the best epoch: by the task's metric on validation, ties decided by the lower loss.
 
     Args:
-        path: file to write; it holds weights and what prediction needs, but no optimizer.
+        path: checkpoint to write, with weights and what prediction needs, but no optimizer; `None` keeps what is
+            trained in memory, for one process.
+
+    Attributes:
+        best: `epoch`, `step`, the value of the `monitor`, `loss`, and all `metrics` of the best epoch's validation;
+            empty as long as there is none.
+        predictions: logits and targets of that validation; `None` where an earlier process made it.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | None) -> None:
+        self.path = Path(path) if path else None
         self.best: dict[str, Any] = {}
+        self.predictions: Any = None
+        self._trained: dict[str, Tensor] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.path = trainer.strategy.broadcast(self.path)  # processes that torchrun started may disagree
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # without the file that a record is about, a run resumed elsewhere starts a record of its own; the first
+        # process decides, as others may not see its disk
+        if not trainer.strategy.broadcast(self.path is not None and self.path.exists()):
+            self.best = {}
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        accuracy = float(trainer.callback_metrics["val/accuracy"])
-        loss = float(trainer.callback_metrics["val/loss"])
-        loss = math.inf if math.isnan(loss) else loss
-        better = not self.best or (accuracy, -loss) > (self.best["accuracy"], -self.best["loss"])
+        module: Any = pl_module
+        metrics = module.evaluation["val"]
+        monitor, sign = module.task.monitor, 1 if module.task.mode == "max" else -1
+
+        def rank(found: dict[str, Any]) -> tuple[float, float]:
+            value, loss = sign * found[monitor], found["loss"]
+            return (-math.inf if math.isnan(value) else value, -math.inf if math.isnan(loss) else -loss)
+
+        better = not self.best or rank(metrics) > rank(self.best["metrics"])
         if trainer.strategy.broadcast(better):  # saving takes all processes, so they must agree
-            self.best = {
-                "accuracy": accuracy,
-                "loss": loss,
-                "epoch": trainer.current_epoch + 1,
-                "step": trainer.global_step,
-            }
-            trainer.save_checkpoint(self.path, weights_only=True)
+            self.best = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "metrics": metrics}
+            self.predictions = module.predictions["val"]
+            self._keep(trainer, module)
 
     def keep_last_if_none(self, trainer: Trainer) -> None:
-        """After a training without any validation the last weights are the best that there are."""
+        """After a run without any validation the last weights are the best that there are."""
         if not self.best and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._keep(trainer, trainer.lightning_module)
+
+    def _keep(self, trainer: Trainer, module: Any) -> None:
+        if self.path is not None:
             trainer.save_checkpoint(self.path, weights_only=True)
+        else:
+            trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+            state = module.state_dict()
+            self._trained = {name: state[name].detach().clone() for name in trained}
+
+    def restore(self, module: LightningModule) -> None:
+        """Put the best weights that are kept in memory back into the module."""
+        module.load_state_dict(self._trained, strict=False)
 
     def state_dict(self) -> dict[str, Any]:
         return self.best
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # without the file that the record is about, a run resumed elsewhere starts a record of its own
-        self.best = dict(state_dict) if self.path.exists() else {}
+        self.best = dict(state_dict)
 
 
 class Progress(TQDMProgressBar):
     """A bar with running loss and accuracy on a terminal, and a line for each epoch wherever output goes."""
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=5 if sys.stderr.isatty() else 0)
+        super().__init__(refresh_rate=5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 0)
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,7 +143,7 @@ class Progress(TQDMProgressBar):
 
     @property
     def test_description(self) -> str:
-        return "Measuring train, val and test"
+        return "Measuring"
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)

@@ -24,7 +24,8 @@ def curves(history: Sequence[dict[str, float]], what: str, training: str = "trai
     )
     for key, label, color, style in series:
         points = [(row["epoch"], row[key]) for row in history if key in row]
-        axes.plot(*zip(*points, strict=True), label=label, color=color, **style)
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, color=color, **style)
     axes.set_xlabel("epochs")
     axes.set_ylabel("cross-entropy (nats)" if what == "loss" else "accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -5,62 +5,59 @@ from typing import Any, cast
 
 import torch
 import torch.distributed
-import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import wrap
 
+from gpt_classifier.activations.frozen_prefix import FrozenPrefix
+from gpt_classifier.artifact import KEY, Spec
 from gpt_classifier.data.batching import Batch
-from gpt_classifier.data.datamodule import MessageDataModule
-from gpt_classifier.data.prepare import SPLITS
-from gpt_classifier.models.classifier import GPTClassifier
-from gpt_classifier.tasks import Metrics, measure, scalars
-from gpt_classifier.training.frozen_prefix import FrozenPrefix
+from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.tasks import Metrics, Task, scalars
 
 
 class ClassifierModule(LightningModule):
-    """Trains a classifier with cross-entropy.
+    """Trains a classifier.
 
-    Validation measures the validation split after each epoch; the test loop measures train, val and test, in this
-    order, into `evaluation`. Both gather what all processes computed, so every process has the whole result.
+    Validation measures the validation split after each epoch; the test loop measures the splits that the data module
+    gives it into `evaluation`. Both gather what all processes computed, so every process has the whole result.
 
     Args:
         model: the classifier, its frozen parameters switched off.
+        task: loss, decisions and metrics.
         optimizer: makes an optimizer from the trainable parameters.
         scheduler: makes a per-step learning-rate scheduler from the optimizer and `total_steps`, or `None`.
-        class_names: C names, in the order of the class ids.
-        spec: plain values that prediction needs, kept in every checkpoint under `classifier`.
+        spec: what prediction needs, kept in every checkpoint.
         seed: of dropout; each epoch starts from it, so that a resumed run draws what an unbroken one does.
-        prefix: activations of the frozen blocks, filled before the first pass; `None` computes all blocks.
+        prefix: activations of the frozen blocks, filled by `callbacks.FillPrefix`; `None` computes all blocks.
     """
 
     def __init__(
         self,
-        model: GPTClassifier,
+        model: Classifier,
+        task: Task,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None,
-        class_names: list[str],
-        spec: dict[str, Any],
+        spec: Spec,
         seed: int,
         prefix: FrozenPrefix | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.task = task
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
-        self.class_names = class_names
         self.spec = spec
         self.seed = seed
         self.prefix = prefix
-        self.strict_loading = spec["base"] is None  # otherwise checkpoints hold what is trained alone
-        self._prefix_is_filled = False
+        self.strict_loading = spec.base is None  # otherwise checkpoints hold what is trained alone
         self.settings: dict[str, Any] = {}  # what a resumed run must share, see resume.py
         self.history: list[dict[str, float]] = []  # what the curves are drawn from
-        self.start: dict[str, Any] = {}  # the splits before training
+        self.start: dict[str, Any] = {}  # the splits before training, if they were measured
         self.examples_seen = 0
-        self.evaluation: dict[str, Metrics] = {}
-        self.predictions: dict[str, tuple[Tensor, Tensor]] = {}  # logits (N, C) and labels (N,) of each split
+        self.evaluation: dict[str, Metrics] = {}  # of the splits that were measured last
+        self.predictions: dict[str, tuple[Tensor, Tensor]] = {}  # logits (N, C) and targets of each split
         self._outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         self._window = torch.zeros(3)  # sums of loss, correct and messages since they were last logged
         self._epoch = torch.zeros(3)  # and of the epoch
@@ -74,33 +71,12 @@ class ClassifierModule(LightningModule):
         # Under FSDP this makes the classifier a unit of its own, which later stages find as it is; elsewhere nothing.
         # Left to wrap the whole module, Lightning would do so anew for each of measuring, training, measuring.
         if not isinstance(self.model, FullyShardedDataParallel):
-            self.model = cast(GPTClassifier, wrap(self.model))
-
-    # the frozen prefix
-
-    def _fill_prefix(self) -> None:
-        if self.prefix is None or self._prefix_is_filled:
-            return
-        data: MessageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        with self.trainer.precision_plugin.forward_context():
-            self.prefix.fill(
-                data.token_rows(),
-                self.model,
-                data.pad_id,
-                self.global_rank,
-                self.trainer.world_size,
-                self.trainer.strategy.barrier,
-            )
-        self._prefix_is_filled = True
-
-    def on_test_start(self) -> None:
-        self._fill_prefix()
+            self.model = cast(Classifier, wrap(self.model))
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.prefix is None:
             return batch
-        split = "train" if self.trainer.training else "val" if self.trainer.validating else SPLITS[dataloader_idx]
-        return batch._replace(hidden=self.prefix.gather(split, batch.indices.tolist()))
+        return batch._replace(hidden=self.prefix.gather(batch.split, batch.indices.tolist()))
 
     def configure_optimizers(self) -> Any:
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -114,7 +90,6 @@ class ClassifierModule(LightningModule):
     # training
 
     def on_fit_start(self) -> None:
-        self._fill_prefix()
         self._window = self._window.to(self.device)
         self._epoch = self._epoch.to(self.device)
 
@@ -125,9 +100,9 @@ class ClassifierModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         logits = self(batch)
-        loss = F.cross_entropy(logits, batch.labels)
+        loss = self.task.loss(logits, batch.labels, batch.weights)
         with torch.no_grad():
-            correct = (logits.argmax(dim=-1) == batch.labels).sum()
+            correct = self.task.correct(logits, batch.labels).sum()
             messages = torch.full_like(loss, len(batch.labels))
             sums = torch.stack([loss * messages, correct, messages])
             self._window += sums
@@ -172,25 +147,31 @@ class ClassifierModule(LightningModule):
     def begin(self) -> None:
         """Keep what was measured before training."""
         self.start = {"epoch": 0, "step": 0, **self.evaluation}
-        val = self.evaluation["val"]
+        val = self.evaluation.get("val")
+        if val is None:
+            return
         where = {"epoch": 0.0, "step": 0, "examples": 0}
         self.history.append({**where, "val/loss": val["loss"], "val/accuracy": val["accuracy"]})
 
     # evaluation
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._predict(batch, "val")
+        self._predict(batch)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._predict(batch, SPLITS[dataloader_idx])
+        self._predict(batch)
 
-    def _predict(self, batch: Batch, split: str) -> None:
+    def _predict(self, batch: Batch) -> None:
         logits = self(batch)
         results = (batch.indices.cpu(), logits.float().cpu(), batch.labels.cpu())
-        self._outputs.setdefault(split, []).append(results)
+        self._outputs.setdefault(batch.split, []).append(results)
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:  # a few batches, which say nothing of the split
+            self._outputs.clear()
+            return
         metrics = self._measure("val")
+        self.evaluation = {"val": metrics}
         drawn = scalars(metrics, "val")
         shown = ("val/loss", "val/accuracy")
         self.log_dict({name: drawn.pop(name) for name in shown}, prog_bar=True, batch_size=1)
@@ -198,14 +179,14 @@ class ClassifierModule(LightningModule):
         self.history.append({**self._where(), "val/loss": metrics["loss"], "val/accuracy": metrics["accuracy"]})
 
     def on_test_epoch_end(self) -> None:
-        self.evaluation = {split: self._measure(split) for split in SPLITS}
+        self.evaluation = {split: self._measure(split) for split in list(self._outputs)}
 
     def _measure(self, split: str) -> Metrics:
         self.predictions[split] = self._gather(self._outputs.pop(split))
-        return measure(*self.predictions[split], self.class_names)
+        return self.task.metrics(*self.predictions[split])
 
     def _gather(self, results: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Logits `(N, C)` and labels `(N,)` of all processes in the order of the split, each message once."""
+        """Logits `(N, C)` and targets of all processes in the order of the split, each message once."""
         indices, logits, labels = (torch.cat(parts) for parts in zip(*results, strict=True))
         if self.trainer.world_size > 1:
             shares: list[Any] = [None] * self.trainer.world_size
@@ -219,7 +200,7 @@ class ClassifierModule(LightningModule):
     # checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["classifier"] = self.spec
+        checkpoint[KEY] = self.spec.plain()
         checkpoint["state_dict"] = self.kept(checkpoint["state_dict"])
         checkpoint["progress"] = {
             "history": self.history,

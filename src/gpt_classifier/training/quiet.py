@@ -2,6 +2,8 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -18,11 +20,24 @@ OF_NO_CONCERN = (
 )
 
 
-def quieten() -> None:
-    """Silence what Lightning tells its developers, and all processes but the first."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in OF_NO_CONCERN:
-        warnings.filterwarnings("ignore", message)
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined] # known before the trainer is
-        logging.getLogger("gpt_classifier").setLevel(logging.ERROR)
+@contextmanager
+def quiet(all_of_it: bool = False) -> Iterator[None]:
+    """Inside, what Lightning tells its developers is silent, and so are all processes but the first.
+
+    Args:
+        all_of_it: this package says nothing either.
+    """
+    levels = {"lightning.pytorch": logging.WARNING, "lightning.fabric": logging.WARNING}
+    if all_of_it or rank_zero_only.rank != 0:  # type: ignore[attr-defined] # known before the trainer is
+        levels["gpt_classifier"] = logging.ERROR
+    before = {name: logging.getLogger(name).level for name in levels}
+    with warnings.catch_warnings():
+        for message in OF_NO_CONCERN:
+            warnings.filterwarnings("ignore", message)
+        try:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+            yield
+        finally:
+            for name, level in before.items():
+                logging.getLogger(name).setLevel(level)

@@ -15,7 +15,7 @@ from gpt_classifier.tasks import Metrics, scalars
 from gpt_classifier.training.curves import curves
 
 Stages = dict[str, dict[str, Any]]
-"""`start`, `last` and `best`, each with its `epoch` and the metrics of `train`, `val` and `test`."""
+"""`start`, `last` and `best`, each with its `epoch`, `step` and the metrics of the splits that were measured."""
 
 LONGEST_TABLE = 50  # rows of misclassified messages in TensorBoard
 
@@ -23,16 +23,18 @@ LONGEST_TABLE = 50  # rows of misclassified messages in TensorBoard
 def write_figures(
     run_dir: Path, history: Sequence[dict[str, float]], best: dict[str, Any], class_names: list[str]
 ) -> None:
-    """`loss.png`, `accuracy.png` and `confusion_matrix.png` of the best epoch on the test set."""
+    """`loss.png`, `accuracy.png` and the best epoch's `confusion_matrix.png`, on test if measured, else validation."""
     for what in ("loss", "accuracy"):
         curves(history, what).savefig(run_dir / f"{what}.png", dpi=150)
-    figure = figures.confusion_matrix(best["test"]["confusion_matrix"], class_names, "test, best epoch")
-    figure.savefig(run_dir / "confusion_matrix.png", dpi=150)
+    split = next((split for split in ("test", "val") if split in best), None)
+    if split is not None:
+        figure = figures.confusion_matrix(best[split]["confusion_matrix"], class_names, f"{split}, best epoch")
+        figure.savefig(run_dir / "confusion_matrix.png", dpi=150)
 
 
-def log_evaluation(loggers: Sequence[Logger], metrics: dict[str, Metrics], splits: Sequence[str], step: int) -> None:
-    """The scalars of some splits."""
-    drawn = {name: value for split in splits for name, value in scalars(metrics[split], split).items()}
+def log_evaluation(loggers: Sequence[Logger], metrics: dict[str, Metrics], step: int) -> None:
+    """The scalars of the splits that were measured."""
+    drawn = {name: value for split, found in metrics.items() for name, value in scalars(found, split).items()}
     for logger in loggers:
         logger.log_metrics(drawn, step=step)
 
@@ -52,10 +54,11 @@ def log_best(
         hyperparameters: what sweeps vary, plain values.
         best: metrics of the best epoch for each split.
         predictions: logits `(N, C)` and labels `(N,)` of each split.
-        texts: messages of each split, in the same order.
+        texts: messages of each split, in the same order; splits without them have no table of mistakes.
         class_names: C names.
     """
-    final = {f"best/{split}/{name}": best[split][name] for split in SPLITS for name in ("accuracy", "loss")}
+    measured = [split for split in SPLITS if split in best]
+    final = {f"best/{split}/{name}": best[split][name] for split in measured for name in ("accuracy", "loss")}
     for logger in loggers:
         logger.log_metrics(final, step=best["step"])
         if not isinstance(logger, TensorBoardLogger):
@@ -65,6 +68,8 @@ def log_best(
         logger.log_hyperparams(hyperparameters, final, step=best["step"])
         board = logger.experiment
         for split in ("val", "test"):
+            if split not in best or split not in predictions:
+                continue
             logits, labels = predictions[split]
             title = f"{split}, best epoch"
             confusion = figures.confusion_matrix(best[split]["confusion_matrix"], class_names, title)
@@ -73,8 +78,9 @@ def log_best(
                 logits.softmax(dim=-1).numpy(), labels.numpy(), class_names, range(len(class_names)), title
             )
             board.add_figure(f"{split}/precision_recall", curve, best["step"], close=False)
-            table = misclassified(logits, labels, texts[split], class_names)
-            board.add_text(f"{split}/misclassified", _markdown(table), best["step"])
+            if split in texts:
+                table = misclassified(logits, labels, texts[split], class_names)
+                board.add_text(f"{split}/misclassified", _markdown(table), best["step"])
         logger.finalize("success")
 
 
@@ -118,23 +124,28 @@ def summary(stages: Stages, title: str, seconds: dict[str, float], run_dir: Path
     """The last thing that a run prints."""
     if run_dir.is_relative_to(Path.cwd()):
         run_dir = run_dir.relative_to(Path.cwd())
-    rows = [title, "", " " * 28 + "".join(f"{split:>9}" for split in SPLITS)]
+    best = stages["best"]
+    splits = [split for split in SPLITS if split in best]
+    rows = [title, ""]
+    if splits:
+        rows.append(" " * 28 + "".join(f"{split:>9}" for split in splits))
     for stage, metrics in stages.items():
         name = {"start": "before training"}.get(stage, f"{stage} (epoch {metrics['epoch']})")
-        rows.append(f"{name + ', accuracy':<28}" + "".join(_percent(metrics[split]["accuracy"]) for split in SPLITS))
-    best = stages["best"]
-    rows.append(f"{'best, loss':<28}" + "".join(f"{best[split]['loss']:>9.3f}" for split in SPLITS))
-    rows.append(f"{'messages':<28}" + "".join(f"{best[split]['messages']:>9}" for split in SPLITS))
+        if any(split in metrics for split in splits):
+            rows.append(f"{name + ', accuracy':<28}" + "".join(_percent(metrics.get(split)) for split in splits))
+    if splits:
+        rows.append(f"{'best, loss':<28}" + "".join(f"{best[split]['loss']:>9.3f}" for split in splits))
+        rows.append(f"{'messages':<28}" + "".join(f"{best[split]['messages']:>9}" for split in splits))
     rows.append("")
     rows.append(f"{seconds['training']:.1f} s of training, {seconds['run']:.1f} s in all")
     rows.append(f"everything is in {run_dir}")
     checkpoint = run_dir / "checkpoints" / "best.ckpt"
     if checkpoint.exists():
-        rows.append(f"python scripts/predict.py --checkpoint {checkpoint} --text '…'")
+        rows.append(f"gpt-classifier predict --checkpoint {checkpoint} --text '…'")
     if note:
         rows.append(note)
     return "\n".join(rows)
 
 
-def _percent(part: float) -> str:
-    return f"{100 * part:>7.2f} %"
+def _percent(metrics: Metrics | None) -> str:
+    return f"{100 * metrics['accuracy']:>7.2f} %" if metrics else f"{'–':>9}"

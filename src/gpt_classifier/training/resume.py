@@ -1,35 +1,44 @@
-"""Whether a checkpoint continues a training, and what it brings along."""
+"""Whether a checkpoint continues a run, and what it brings along."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from gpt_classifier.artifact import Spec, open_artifact
 from gpt_classifier.data.datamodule import MessageDataModule
-from gpt_classifier.errors import UserError, first_line
-from gpt_classifier.models.classifier import FORMAT
+from gpt_classifier.errors import UserError
+from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.module import ClassifierModule
 
 
-def settings_to_keep(cfg: DictConfig, data: MessageDataModule) -> dict[str, Any]:
+def settings_to_keep(
+    config: DictConfig, context: RunContext, data: MessageDataModule, precision: str
+) -> dict[str, Any]:
     """What a resumed run must share with the run that it continues, as plain values."""
-    assert data.frame is not None, "setup() comes first"
-    messages = hashlib.sha256(data.frame.to_csv(index=False).encode()).hexdigest()
-    choices = HydraConfig.get().runtime.choices
-    return {
-        "freeze": f"{choices['freeze']} {_plain(cfg.freeze, without='_target_')}".strip(),
-        "optimizer": _plain(cfg.optimizer),
-        "scheduler": _plain(cfg.get("scheduler")),
-        "seed": cfg.seed,
+    freeze = context.choices.get("freeze", "")
+    settings = {
+        "freeze": f"{freeze} {_plain(config.freeze, without='_target_')}".strip(),
+        "optimizer": _plain(config.optimizer),
+        "scheduler": _plain(config.get("scheduler")),
+        "seed": config.seed,
         "data.batch_size": data.batch_size,
         "data.bucket_batches": data.bucket_batches,
-        "trainer.accumulate_grad_batches": cfg.trainer.accumulate_grad_batches,
-        "messages and their split": messages[:12],
+        "data.pad_to": data.pad_to,
+        "data.max_length": data.max_length,
+        "data.truncate": data.truncate,
+        "trainer.accumulate_grad_batches": config.trainer.accumulate_grad_batches,
+        "trainer.precision": precision,
+        "trainer.gradient_clip_val": config.trainer.get("gradient_clip_val"),
+        "trainer.gradient_clip_algorithm": config.trainer.get("gradient_clip_algorithm"),
+        "messages and their split": data.fingerprint(),
     }
+    if config.get("scheduler"):  # whose steps it counts; without one a run may go on for longer
+        settings["trainer.max_epochs"] = config.trainer.max_epochs
+    return settings
 
 
 def _plain(config: DictConfig | None, without: str = "") -> str:
@@ -39,24 +48,20 @@ def _plain(config: DictConfig | None, without: str = "") -> str:
 
 
 def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
-    """Check that a checkpoint continues this training.
+    """Check that a checkpoint continues this run.
 
     Raises:
-        UserError: it is missing, damaged, holds weights only, was written within an epoch, or is of another training.
+        UserError: it is missing, damaged, holds weights only, was written within an epoch, or is of another run.
     """
     path = Path(ckpt_path).expanduser()
     hint = "Set ckpt_path to the checkpoints/last.ckpt of the run that is to go on."
     if not path.is_file():
         raise UserError(f"ckpt_path: there is no file {path}. {hint}")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        spec = checkpoint["classifier"]
-        if spec["format"] != FORMAT:
-            raise ValueError("it was written by another version")
-    except Exception as error:
-        raise UserError(
-            f"ckpt_path: {path} is not a whole checkpoint of this project ({first_line(error)}). {hint}"
-        ) from error
+        artifact = open_artifact(path)
+    except UserError as error:
+        raise UserError(f"ckpt_path: {str(error).removeprefix('checkpoint: ')} {hint}") from error
+    checkpoint = artifact.rest
     if "optimizer_states" not in checkpoint:
         raise UserError(f"ckpt_path: {path} holds weights only, without the optimizer's state. {hint}")
     if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
@@ -64,20 +69,32 @@ def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
             f"ckpt_path: {path} was written in the middle of an epoch; only a checkpoint from the end of one can be "
             f"resumed. {hint}"
         )
-    pairs = {
-        key: (spec[key], module.spec[key]) for key in ("class_names", "backbone", "pooling", "causal", "tokenizer")
-    }
+    found, expected = _of_spec(artifact.spec), _of_spec(module.spec)
     kept = checkpoint["progress"]["settings"]
-    pairs |= {key: (kept.get(key), ours) for key, ours in module.settings.items()}
-    ours, theirs = module.spec["base"] or {}, spec["base"] or {}
-    if ours.get("sha256") != theirs.get("sha256"):
-        pairs["model.weights"] = (theirs.get("path", "of its own"), ours.get("path", "of its own"))
-    expect_same(path, pairs)
+    bases = [spec.base for spec in (artifact.spec, module.spec)]
+    if len({base.sha256 if base else None for base in bases}) > 1:
+        theirs, ours = (base.path if base else "of its own" for base in bases)
+        expect_same(path, {"model.weights": (theirs, ours)})
+    expect_same(
+        path,
+        {key: (found[key], expected[key]) for key in expected}
+        | {key: (kept.get(key), ours) for key, ours in module.settings.items()},
+    )
     return path
 
 
+def _of_spec(spec: Spec) -> dict[str, Any]:
+    tokenizer = hashlib.sha256(json.dumps(spec.tokenizer, sort_keys=True).encode()).hexdigest()[:12]
+    return {
+        "classes": spec.task,
+        "model": spec.backbone,
+        "pooling": " ".join([spec.pooling["name"], *(f"{k}={v}" for k, v in spec.pooling["options"].items())]),
+        "model.tokenizer": tokenizer,
+    }
+
+
 def expect_same(path: Path, pairs: dict[str, tuple[Any, Any]]) -> None:
-    """Refuse a checkpoint of another training.
+    """Refuse a checkpoint of another run.
 
     Args:
         path: the checkpoint.
@@ -95,7 +112,7 @@ def expect_same(path: Path, pairs: dict[str, tuple[Any, Any]]) -> None:
 
 
 def bring_best_along(checkpoint: Path, run_dir: Path) -> None:
-    """The best weights so far go on being the best of the resumed run until others are."""
+    """The best weights so far remain the best of the resumed run until others are better."""
     best, target = checkpoint.with_name("best.ckpt"), run_dir / "checkpoints" / "best.ckpt"
     if best.exists() and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

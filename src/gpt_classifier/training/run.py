@@ -1,77 +1,123 @@
-"""One training, from a composed configuration to a folder of results."""
+"""One run, from a composed configuration to a trained model and, if asked, a folder of results."""
 
 import csv
 import logging
+import signal
+import threading
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.data.datamodule import MessageDataModule
-from gpt_classifier.data.prepare import SPLITS
-from gpt_classifier.device import peak_memory_gb, reuse_freed_memory
+from gpt_classifier.data.prepare import text_hash
+from gpt_classifier.device import peak_memory_gb
 from gpt_classifier.json_files import write_json
 from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
-from gpt_classifier.training.callbacks import BestCheckpoint
+from gpt_classifier.training.callbacks import BestWeights
+from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.module import ClassifierModule
-from gpt_classifier.training.quiet import quieten
+from gpt_classifier.training.quiet import quiet
 from gpt_classifier.training.resume import bring_best_along, find_resumable, settings_to_keep
 
 log = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig) -> float:
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Args:
+        module: with the last weights, or the best ones where they were kept in memory.
+        data: as it was prepared.
+        stages: `best` and `last`, and `start` where it was measured, each with `epoch`, `step` and the metrics of the
+            splits that were measured.
+        seconds: of `training`, and of the whole `run`.
+        score: the best epoch's monitored validation metric, which sweeps compare; `nan` without validation.
+        interrupted: whether it was ended before its time, as by Ctrl-C.
+    """
+
+    module: ClassifierModule
+    data: MessageDataModule
+    stages: report.Stages
+    seconds: dict[str, float]
+    score: float
+    interrupted: bool
+
+
+def train(config: DictConfig, context: RunContext) -> Result:
     """Train one classifier and report on it.
 
     Args:
-        cfg: what `conf/config.yaml` composes.
-
-    Returns:
-        The best epoch's validation accuracy, which sweeps compare.
+        config: what `conf/config.yaml` composes.
+        context: where the run takes place.
 
     Raises:
-        UserError: something that a user can mend.
+        UserError: something that a user can fix.
     """
     started = time.perf_counter()
-    run_dir = Path(HydraConfig.get().runtime.output_dir)
-    quieten()
-    check(cfg)
-    seed_everything(cfg.seed, verbose=False)
-    trainer = build_trainer(cfg)
-    data = load_data(cfg)
-    data.report.log()
-    module = build_module(cfg, trainer, data)
-    module.settings = settings_to_keep(cfg, data)
-    checkpoint = find_resumable(cfg.ckpt_path, module) if cfg.ckpt_path else None
-    parameters = count_parameters(module)
-    describe(cfg, trainer, data, module, parameters)
-    if trainer.is_global_zero:
-        keep_inputs(cfg, run_dir, data)
-        if checkpoint is not None:
-            bring_best_along(checkpoint, run_dir)
-    stages = fit_and_evaluate(trainer, data, module, checkpoint)
-    seconds = {"training": stages.pop("seconds"), "run": time.perf_counter() - started}
-    if trainer.is_global_zero:
-        write_results(cfg, trainer, data, module, parameters, stages, seconds, run_dir)
-    return stages["best"]["val"]["accuracy"]
+    with quiet(all_of_it=context.folder is None):
+        check(config)
+        measured = what_to_measure(config, context)
+        seed_everything(config.seed, verbose=False)
+        trainer = build_trainer(config, context, validate=measured != "never")
+        data = load_data(config, context.source)
+        data.report.log()
+        module = build_module(config, trainer, data, context.pooling)
+        module.settings = settings_to_keep(config, context, data, str(trainer.precision))
+        checkpoint = find_resumable(config.ckpt_path, module) if config.ckpt_path else None
+        parameters = count_parameters(module)
+        describe(config, context, trainer, data, module, parameters)
+        if trainer.is_global_zero and context.folder is not None:
+            keep_inputs(config, context.folder, data)
+            if checkpoint is not None:
+                bring_best_along(checkpoint, context.folder)
+        stages, training = fit_and_evaluate(trainer, data, module, checkpoint, measured, context.interruptible)
+        result = Result(
+            module,
+            data,
+            stages,
+            {"training": training, "run": time.perf_counter() - started},
+            stages["best"].get("val", {}).get(module.task.monitor, float("nan")),
+            trainer.interrupted,
+        )
+        if trainer.is_global_zero and context.folder is not None:
+            write_results(config, context, trainer, result, parameters)
+    return result
+
+
+def what_to_measure(config: DictConfig, context: RunContext) -> str:
+    """`all`, `final`, `val` or `never`; `auto` is `final`, or `val` in a sweep.
+
+    A sweep that showed test figures of every trial would invite choosing by them.
+    """
+    if config.evaluate != "auto":
+        return config.evaluate
+    return "val" if context.sweep else "final"
 
 
 def describe(
-    cfg: DictConfig, trainer: Trainer, data: MessageDataModule, module: ClassifierModule, parameters: dict[str, int]
+    config: DictConfig,
+    context: RunContext,
+    trainer: Trainer,
+    data: MessageDataModule,
+    module: ClassifierModule,
+    parameters: dict[str, int],
 ) -> None:
     """What is about to be trained, and how."""
-    if module.model.pooling.reads_padding and data.pad_to == "batch":
+    pooling = module.model.pooling
+    if pooling.reads_padding and data.pad_to == "batch":
         log.warning(
             "pooling=%s reads padding and data.pad_to=batch pads each batch differently: predictions depend on what "
             "else is in the batch; data.pad_to=train pads all alike, as the book's chapter does",
-            module.model.pooling.name,
+            pooling.name(),
         )
-    log.info("model    %s, weights %s", _title(cfg), cfg.model.weights)
+    log.info("model    %s, weights %s", context.title(), config.model.weights)
     log.info("trained  %s parameters; frozen %s", f"{parameters['trained']:,}", f"{parameters['frozen']:,}")
     processes = f"{trainer.world_size} processes" if trainer.world_size > 1 else "one process"
     log.info(
@@ -91,92 +137,133 @@ def count_parameters(module: ClassifierModule) -> dict[str, int]:
     return counts
 
 
-def _title(cfg: DictConfig) -> str:
-    choices = HydraConfig.get().runtime.choices
-    return " · ".join(choices[group] for group in ("model", "freeze", "pooling", "data"))
-
-
-def keep_inputs(cfg: DictConfig, run_dir: Path, data: MessageDataModule) -> None:
-    """The resolved configuration and the three splits."""
+def keep_inputs(config: DictConfig, run_dir: Path, data: MessageDataModule) -> None:
+    """The resolved configuration and the splits: the messages' rows in their source, labels, hashes, perhaps texts."""
     (run_dir / "splits").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-    for name in SPLITS:
-        data.split_frame(name).to_csv(run_dir / "splits" / f"{name}.csv", index=False, quoting=csv.QUOTE_ALL)
+    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+    columns = ["row", "label", "hash", *(["text"] if data.keeps_texts else [])]
+    for name in data.splits:
+        frame = data.split_frame(name)
+        frame["hash"] = frame["text"].map(text_hash)
+        frame[columns].to_csv(run_dir / "splits" / f"{name}.csv", index=False, quoting=csv.QUOTE_ALL)
 
 
 def fit_and_evaluate(
-    trainer: Trainer, data: MessageDataModule, module: ClassifierModule, checkpoint: Path | None
-) -> dict[str, Any]:
-    """Measure, train, measure the last and the best weights.
+    trainer: Trainer,
+    data: MessageDataModule,
+    module: ClassifierModule,
+    checkpoint: Path | None,
+    measured: str,
+    interruptible: bool = False,
+) -> tuple[report.Stages, float]:
+    """Train, and measure what is asked.
 
     Args:
-        trainer: with a `BestCheckpoint` among its callbacks.
+        trainer: with a `BestWeights` among its callbacks, unless the last weights are wanted.
         data: prepared.
         module: to train.
         checkpoint: to go on from, if any; what was measured before training comes with it.
+        measured: `all`: every split before training, after it, and with the best weights; `final`: the test split
+            once, with the best weights; `val` and `never`: none. Validation after each epoch is the trainer's affair.
+        interruptible: Ctrl-C ends training but not the process.
 
     Returns:
-        `start`, `last` and `best`, each with `epoch`, `step` and the metrics of all splits, and the `seconds` of
-        training.
+        The stages of `Result`, and the seconds of training.
     """
-    if checkpoint is None:
-        trainer.test(module, data, verbose=False)
+    if checkpoint is None and measured == "all":
+        _measure(trainer, data, module, data.splits)
         module.begin()
-        report.log_evaluation(trainer.loggers, module.evaluation, SPLITS, step=0)
-    reuse_freed_memory()
+        report.log_evaluation(trainer.loggers, module.evaluation, step=0)
+    module.evaluation = {}
     began = time.perf_counter()
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    _fit(trainer, data, module, checkpoint, interruptible)
     seconds = time.perf_counter() - began
-    step = trainer.global_step
-    keeper = next((c for c in trainer.callbacks if isinstance(c, BestCheckpoint)), None)  # type: ignore[attr-defined]
+    last: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step, **module.evaluation}
+    keeper = next((c for c in trainer.callbacks if isinstance(c, BestWeights)), None)  # type: ignore[attr-defined]
     if keeper is not None:
         keeper.keep_last_if_none(trainer)
-    trainer.test(module, data, verbose=False)
-    last = {"epoch": trainer.current_epoch, "step": step, **module.evaluation}
-    report.log_evaluation(trainer.loggers, module.evaluation, ("train", "test"), step=step)  # val: at the epoch's end
+    if measured == "all":
+        _measure(trainer, data, module, data.splits)
+        last |= module.evaluation
+        fresh = {split: metrics for split, metrics in module.evaluation.items() if split != "val"}
+        report.log_evaluation(trainer.loggers, fresh, last["step"])  # validation: at the epoch's end
     best = dict(last)
-    if keeper is not None and keeper.best and keeper.best["step"] != step:
-        trainer.test(module, data, ckpt_path=keeper.path, verbose=False, weights_only=True)
-        best = {"epoch": keeper.best["epoch"], "step": keeper.best["step"], **module.evaluation}
-    return {"start": module.start, "last": last, "best": best, "seconds": seconds}
+    others = keeper is not None and keeper.best and keeper.best["step"] != last["step"]
+    if keeper is not None and others:
+        best = {"epoch": keeper.best["epoch"], "step": keeper.best["step"], "val": keeper.best["metrics"]}
+        if keeper.path is None:
+            keeper.restore(module)
+    wanted = {"all": data.splits if others else (), "final": ("test",)}.get(measured, ())
+    if set(wanted) & set(data.splits):
+        path = keeper.path if keeper is not None and others else None
+        _measure(trainer, data, module, wanted, path)
+        best |= module.evaluation
+        if measured == "final":
+            report.log_evaluation(trainer.loggers, module.evaluation, best["step"])
+    if keeper is not None and keeper.predictions is not None and measured != "all":
+        module.predictions["val"] = keeper.predictions
+    start = {"start": module.start} if module.start else {}
+    return {**start, "last": last, "best": best}, seconds
 
 
-def describe_settings(cfg: DictConfig) -> dict[str, Any]:
+def _fit(
+    trainer: Trainer, data: MessageDataModule, module: ClassifierModule, checkpoint: Path | None, interruptible: bool
+) -> None:
+    main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main_thread else None
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # how Lightning leaves after Ctrl-C, which it ignores from then on
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if not (interruptible and trainer.interrupted):
+            raise
+
+
+def _measure(
+    trainer: Trainer,
+    data: MessageDataModule,
+    module: ClassifierModule,
+    splits: Sequence[str],
+    checkpoint: Path | None = None,
+) -> None:
+    """Whole splits into `module.evaluation`, with the weights of a checkpoint or the present ones."""
+    data.evaluated = tuple(split for split in data.splits if split in splits)
+    trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
+
+
+def describe_settings(config: DictConfig, context: RunContext) -> dict[str, Any]:
     """Everything that a sweep may vary, as plain values under their names on the command line."""
-    choices = HydraConfig.get().runtime.choices
     groups = ("model", "freeze", "pooling", "data", "optimizer", "scheduler")
-    settings: dict[str, Any] = {group: choices[group] for group in groups} | {"seed": cfg.seed}
+    settings: dict[str, Any] = {group: context.choices[group] for group in groups if group in context.choices}
+    settings["seed"] = config.seed
     for group in (*groups, "trainer"):
-        for key, value in (cfg.get(group) or {}).items():
+        for key, value in (config.get(group) or {}).items():
             if isinstance(value, str | int | float | bool) and not key.startswith("_"):
                 settings[f"{group}.{key}"] = value
     return settings
 
 
 def write_results(
-    cfg: DictConfig,
-    trainer: Trainer,
-    data: MessageDataModule,
-    module: ClassifierModule,
-    parameters: dict[str, int],
-    stages: report.Stages,
-    seconds: dict[str, float],
-    run_dir: Path,
+    config: DictConfig, context: RunContext, trainer: Trainer, result: Result, parameters: dict[str, int]
 ) -> None:
     """metrics.json, the pictures, what the loggers show at the end, and the summary."""
-    settings = describe_settings(cfg) | {"trainer.precision": str(trainer.precision)}
+    assert context.folder is not None
+    module, data, stages = result.module, result.data, result.stages
+    settings = describe_settings(config, context) | {"trainer.precision": str(trainer.precision)}
     write_json(
-        run_dir / "metrics.json",
+        context.folder / "metrics.json",
         {
             "settings": settings,
             "parameters": parameters,
             "data": asdict(data.report),
             **stages,
-            "seconds": seconds,
+            "seconds": result.seconds,
             "peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
         },
     )
-    texts = {name: data.split_frame(name) for name in SPLITS}
-    report.write_figures(run_dir, module.history, stages["best"], data.class_names)
-    report.log_best(trainer.loggers, settings, stages["best"], module.predictions, texts, data.class_names)
-    log.info("\n%s", report.summary(stages, _title(cfg), seconds, run_dir, data.report.note))
+    classes = module.task.classes
+    texts = {name: data.split_frame(name) for name in data.splits} if data.keeps_texts else {}
+    report.write_figures(context.folder, module.history, stages["best"], classes)
+    report.log_best(trainer.loggers, settings, stages["best"], module.predictions, texts, classes)
+    log.info("\n%s", report.summary(stages, context.title(), result.seconds, context.folder, data.report.note))

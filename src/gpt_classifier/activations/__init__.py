@@ -1,0 +1,1 @@
+"""Activations of frozen blocks: computed once for each distinct text, kept in memory or on disk."""

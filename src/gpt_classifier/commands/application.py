@@ -1,0 +1,115 @@
+"""Commands that are Hydra applications: overrides, `-m`, `--help`, `--config-dir` and all."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from gpt_classifier.commands.arguments import see_working_directory
+from gpt_classifier.commands.exit import DEBUG, debugging, paragraph_of
+from gpt_classifier.config import conf_folder
+from gpt_classifier.schema import check_types
+
+if TYPE_CHECKING:
+    from gpt_classifier.training.context import RunContext
+
+log = logging.getLogger(__name__)
+
+
+def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[str] | None) -> None:
+    """Run a task as a Hydra application.
+
+    Args:
+        task: takes the composed configuration.
+        name: of the primary file in `conf/`, without `.yaml`.
+        arguments: of the command; `None` takes those of the process.
+    """
+    own = sys.argv
+
+    @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)
+    def application(cfg: DictConfig) -> Any:
+        sys.argv = own  # Lightning starts further processes with the command line of this one
+        with readable_errors(), own_wandb_run():
+            check_types(cfg)
+            return task(cfg)
+
+    if debugging():
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra leaves parts of the traceback out
+    see_working_directory()  # for modules that a configuration names
+    try:
+        sys.argv = own[:1] + (own[1:] if arguments is None else list(arguments))
+        application()
+    finally:
+        sys.argv = own
+
+
+def run_context() -> "RunContext":
+    """What the application that is running tells a run."""
+    from gpt_classifier.training.context import RunContext  # with what reads data, which --help does not need
+
+    hydra_config = HydraConfig.get()
+    return RunContext(
+        folder=Path(hydra_config.runtime.output_dir),
+        choices={group: str(choice) for group, choice in hydra_config.runtime.choices.items()},
+        sweep=hydra_config.mode == RunMode.MULTIRUN,
+    )
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Inside a job: a user's mistake is told in a paragraph, and the traceback is in `error.log` of the job's folder.
+
+    In a multirun each failed job says so when it fails, and the others go on.
+
+    Raises:
+        CompactHydraException: instead of an error that `paragraph_of` can tell; Hydra prints it and exits with 1.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit("\nInterrupted.") from None
+    except Exception as error:
+        told = paragraph_of(error, _keep_traceback(error, Path(HydraConfig.get().runtime.output_dir)))
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            overrides = " ".join(HydraConfig.get().overrides.task)
+            log.error("job failed (%s): %s", overrides, told or error, exc_info=told is None)
+        if told is None or debugging():
+            raise
+        raise CompactHydraException(f"\n{told}") from None
+
+
+def _keep_traceback(error: Exception, folder: Path) -> str:
+    """Write an error's traceback into the folder of its run; returns a sentence that says where it is."""
+    try:
+        with (folder / "error.log").open("a", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:  # it may be why the job failed
+        return f"{DEBUG[0]}=1 shows the traceback."
+    return f"The traceback is in {folder / 'error.log'}"
+
+
+@contextmanager
+def own_wandb_run() -> Iterator[None]:
+    """End the Weights & Biases run that a job began.
+
+    wandb has one run for a process, and Lightning's logger takes one that is open: the next job of a sweep would go on
+    with the record of this one.
+    """
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=exit_code)

@@ -1,0 +1,79 @@
+"""How commands end: a mistake of the user is told in one paragraph, a fault of the program with its traceback.
+
+Nothing here imports Hydra or OmegaConf: commands that compose no configuration start without them.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gpt_classifier.errors import UserError, first_line
+
+DEBUG = ("GPT_CLASSIFIER_DEBUG", "HYDRA_FULL_ERROR")
+"""Environment variables: with either set to 1 every error shows its traceback."""
+
+
+def debugging() -> bool:
+    """Whether the environment asks for tracebacks."""
+    return any(os.environ.get(name, "0") not in ("", "0") for name in DEBUG)
+
+
+def paragraph_of(error: BaseException, traceback_place: str) -> str | None:
+    """What a person is told instead of a traceback.
+
+    Args:
+        error: as it was caught. Its causes are looked at too: `hydra.utils.instantiate` and others wrap errors.
+        traceback_place: a sentence that says where the traceback is. It ends the paragraph where the error is not one
+            of ours but most likely the user's, such as an OSError: it may still be a fault of the program.
+
+    Returns:
+        The paragraph, or `None` for an error that nobody foresaw.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, UserError):
+            return str(link)
+        if told := _most_likely(link):
+            return f"{told} {traceback_place}"
+        link = link.__cause__
+    return None
+
+
+def _most_likely(error: BaseException) -> str | None:
+    """A paragraph about an error of another library that a user's setting most likely caused."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+        return f"{error.strerror}. Make room, or set another place."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}. Set another place, or make this one fit."
+    # by name: a module that was never imported raised nothing, and each takes long to import
+    names = {base.__name__ for base in type(error).__mro__}
+    if "OmegaConfBaseException" in names:
+        return f"{' '.join(str(error).split())}."
+    if "MisconfigurationException" in names:
+        return f"trainer: Lightning refuses these settings: {first_line(error)}"
+    if "InstantiationException" in names and isinstance(error.__cause__, TypeError | ValueError):
+        return f"{first_line(error)} {first_line(error.__cause__)}"
+    return None
+
+
+@contextmanager
+def readable_exit() -> Iterator[None]:
+    """Inside a command: errors become a paragraph on standard error and the exit status 1, where they can.
+
+    Raises:
+        SystemExit: instead of an error that `paragraph_of` can tell.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit("\nInterrupted.") from None
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except Exception as error:
+        told = paragraph_of(error, f"{DEBUG[0]}=1 shows the traceback.")
+        if told is None or debugging():
+            raise
+        raise SystemExit(f"\n{told}") from None

@@ -1,0 +1,188 @@
+"""Training from Python: `TextClassifier`'s parameters as a configuration, and a run that leaves no files."""
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities.seed import isolate_rng
+from omegaconf import DictConfig, open_dict
+
+from gpt_classifier.artifact import Artifact
+from gpt_classifier.config import compose
+from gpt_classifier.data.sources import Texts
+from gpt_classifier.errors import OptionError, expect_number
+from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.training.context import RunContext
+from gpt_classifier.training.run import train
+
+VALUES = {
+    "weights": "model.weights",
+    "epochs": "trainer.max_epochs",
+    "lr": "optimizer.lr",
+    "batch_size": "data.batch_size",
+    "max_length": "data.max_length",
+    "validation": "data.val_fraction",
+    "precision": "trainer.precision",
+    "seed": "seed",
+}
+"""Parameters of `TextClassifier` that are keys of the configuration; `None` leaves the default of `conf/fit.yaml`."""
+
+TRAINERS = {None: "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` made.
+
+    Args:
+        model: with the best weights.
+        artifact: as it would be read from a file.
+        classes: `(C,)` sorted labels, as they came.
+        history: of the curves.
+        score: the best epoch's accuracy on the validation part; `nan` without one.
+        interrupted: whether Ctrl-C ended it.
+    """
+
+    model: Classifier
+    artifact: Artifact
+    classes: np.ndarray
+    history: list[dict[str, float]]
+    score: float
+    interrupted: bool
+
+
+def fit(
+    params: Mapping[str, Any], texts: list[Any], labels: list[Any], sample_weight: Sequence[float] | None
+) -> Fitted:
+    """Fine-tune on labelled texts.
+
+    Args:
+        params: those of `TextClassifier`.
+        texts: N of them.
+        labels: N classes.
+        sample_weight: `(N,)`, or `None`.
+
+    Raises:
+        UserError: texts, labels or parameters that can't be trained with. KeyboardInterrupt: before the first epoch's
+            end.
+    """
+    if len(texts) != len(labels):
+        raise OptionError("labels", f"one for each of {len(texts)} texts", len(labels))
+    classes = _classes(labels)
+    weights = _weights(params["class_weight"], sample_weight, labels, classes)
+    source = Texts(texts, [str(label) for label in labels], weights)
+    config = configure(params, len(texts), len(classes))
+    chosen = {name: params[name] for name in ("model", "freeze", "pooling") if isinstance(params[name], str)}
+    context = RunContext(
+        folder=None,
+        choices=chosen,
+        source=source,
+        pooling=None if isinstance(params["pooling"], str) else params["pooling"],
+        interruptible=True,
+        progress=bool(params["progress"]),
+    )
+    with isolate_rng():
+        try:
+            result = train(config, context)
+        except OptionError as error:
+            error.field = {key: name for name, key in VALUES.items()}.get(error.field, error.field)
+            raise
+    if result.interrupted and result.stages["last"]["epoch"] == 0:
+        raise KeyboardInterrupt
+    module = result.module
+    numbers = all(isinstance(label, int) for label in classes.tolist())
+    spec = replace(module.spec, choices=chosen, whole_numbers=numbers)
+    tensors = {
+        name.removeprefix("model."): tensor.detach().cpu() for name, tensor in module.kept(module.state_dict()).items()
+    }
+    return Fitted(
+        module.model, Artifact(Path(), spec, tensors, {}), classes, module.history, result.score, result.interrupted
+    )
+
+
+def configure(params: Mapping[str, Any], number: int, classes: int) -> DictConfig:
+    """The configuration of a fit.
+
+    Args:
+        params: those of `TextClassifier`.
+        number: of texts.
+        classes: number of them.
+
+    Raises:
+        UserError: a parameter that does not fit.
+    """
+    if params["device"] not in TRAINERS:
+        raise OptionError("device", "cpu, cuda, mps or None", params["device"])
+    groups = [f"model={params['model']}", f"freeze={params['freeze']}", f"trainer={TRAINERS[params['device']]}"]
+    if isinstance(params["pooling"], str):
+        groups.append(f"pooling={params['pooling']}")
+    config = copy.deepcopy(_composed((*groups, *params["overrides"])))
+    expect_number("validation", params["validation"], 0, 0.9)
+    with open_dict(config):
+        for name, key in VALUES.items():
+            value = params[name]
+            if value is not None:
+                group, _, last = key.rpartition(".")
+                node = config[group] if group else config
+                node[last] = (
+                    value.item() if isinstance(value, np.generic) else str(value) if name == "weights" else value
+                )
+        config.cache.enabled = params["cache"] is not False
+        in_memory = params["cache"] in (True, False, "memory")
+        config.cache.dir = None if in_memory else str(Path(params["cache"]).expanduser())
+        if params["batch_size"] is None:  # a handful of texts makes a smaller batch
+            left = int(number * (1 - params["validation"])) - classes
+            config.data.batch_size = max(1, min(config.data.batch_size, left))
+        if not params["validation"]:
+            config.evaluate = "never"
+    return config
+
+
+def _plain(value: Any) -> Any:
+    """As a configuration keeps it: scikit-learn's searches set numbers of numpy, and paths may be `Path`s."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+@lru_cache(maxsize=64)
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    return compose(list(overrides), "fit")
+
+
+def _classes(labels: list[Any]) -> np.ndarray:
+    kinds = {type(label) for label in labels}
+    if not (kinds <= {str} or kinds <= {int} or kinds <= {bool}):
+        shown = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise OptionError("labels", "strings, or whole numbers", f"of type {shown}")
+    return np.unique(np.array(labels))
+
+
+def _weights(
+    class_weight: str | Mapping[Any, float] | None,
+    sample_weight: Sequence[float] | None,
+    labels: list[Any],
+    classes: np.ndarray,
+) -> list[float] | None:
+    """Of each text, of mean 1; `None` where all are alike."""
+    if class_weight is None and sample_weight is None:
+        return None
+    weights = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    if weights.shape != (len(labels),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum():
+        raise OptionError("sample_weight", f"{len(labels)} finite numbers of at least 0, not all 0", "something else")
+    if isinstance(class_weight, Mapping):
+        unknown = set(class_weight) - set(classes.tolist())
+        if unknown:
+            raise OptionError("class_weight", f"classes among {', '.join(map(str, classes))}", f"for {unknown}")
+        weights = weights * np.array([class_weight.get(label, 1.0) for label in labels])
+    elif class_weight == "balanced":
+        counts = {label: labels.count(label) for label in classes.tolist()}
+        weights = weights * np.array([len(labels) / (len(classes) * counts[label]) for label in labels])
+    elif class_weight is not None:
+        raise OptionError("class_weight", "None, balanced or a weight by class", class_weight)
+    return (weights / weights.mean()).tolist()

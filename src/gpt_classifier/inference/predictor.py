@@ -1,0 +1,168 @@
+"""An opened classifier: texts in, logits and probabilities out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt_classifier.artifact import Artifact, Spec, open_artifact
+from gpt_classifier.data.batching import EvaluationBatches, pad
+from gpt_classifier.data.tokenizers import tokenizer_from_state
+from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16
+from gpt_classifier.errors import UserError, expect_one_of, first_line
+from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.models.freezing import hold_frozen
+from gpt_classifier.models.lora import merge
+from gpt_classifier.tasks import task_from_state
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+
+
+class Predictor:
+    """A fine-tuned classifier on a device, without anything of its training.
+
+    Args:
+        model: the classifier; adapters are folded into it, and it is switched to evaluation.
+        spec: what prediction needs beside weights.
+        precision: `auto` for bfloat16 products where the hardware multiplies it natively, `32-true`, or `bf16-mixed`.
+
+    Attributes:
+        classes: C names, sorted: the order of the columns of everything here.
+        temperature: logits are divided by it for probabilities; 1 unless it was calibrated.
+        note: what every report on its data must say, or an empty string.
+
+    Raises:
+        UserError: there is no such precision.
+    """
+
+    def __init__(self, model: Classifier, spec: Spec, precision: str = "auto") -> None:
+        expect_one_of("precision", precision, PRECISIONS)
+        merge(model)
+        self.model = model.requires_grad_(False).eval()
+        self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device.type))
+        hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)
+        self.spec = spec
+        self.tokenizer = tokenizer_from_state(spec.tokenizer)
+        self.task = task_from_state(spec.task)
+        self.classes = sorted(self.task.classes)
+        self._order = [self.task.classes.index(name) for name in self.classes]
+        self.temperature = spec.temperature
+        self.note = spec.note
+
+    @classmethod
+    def open(
+        cls, path: Path, device: str | None = None, weights: Path | None = None, precision: str = "auto"
+    ) -> "Predictor":
+        """Open a checkpoint or bundle without executing anything that it contains.
+
+        Args:
+            path: `best.ckpt` or `last.ckpt` of a run, or a folder that `TextClassifier.save` wrote.
+            device: where to compute; `None` for the best device there is.
+            weights: the pretrained weights that were fine-tuned, if they are no longer where training found them.
+            precision: as `Predictor`.
+
+        Raises:
+            UserError: there is no such file, it is not a whole artifact of this project, or the pretrained weights
+                that it builds on are missing or other ones.
+        """
+        return cls.of(open_artifact(path), device, weights, precision)
+
+    @classmethod
+    def of(
+        cls, artifact: Artifact, device: str | None = None, weights: Path | None = None, precision: str = "auto"
+    ) -> "Predictor":
+        """The same for an artifact that is open already."""
+        place = find_device(device)
+        return cls(artifact.build(weights).to(place), artifact.spec, precision)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.head.weight.device
+
+    def in_order(self, logits: Tensor) -> Tensor:
+        """The model's logits `(…, C)` with the columns of `classes`."""
+        return logits[..., self._order]
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities `(N, C)` from logits `(N, C)`."""
+        return self.task.probabilities(torch.from_numpy(logits) / self.temperature).numpy()
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """The most probable class name of each text, `(N,)`.
+
+        Raises:
+            UserError: an empty text.
+        """
+        return np.array(self.classes)[self.logits(self.token_rows(texts)).argmax(axis=1)]
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities of all classes, `(N, C)` float32.
+
+        What else is asked at the same time, and in which order, makes no difference of more than 1e-5 in float32, or
+        0.01 in bfloat16.
+
+        Raises:
+            UserError: an empty text.
+        """
+        return self.probabilities(self.logits(self.token_rows(texts)))
+
+    def logits(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits before calibration, `(N, C)` float32.
+
+        Rows are padded as in training. With a pooling that reads padding and batches that were padded to their
+        longest text, each text is read alone, without padding.
+
+        Args:
+            rows: token ids, as `token_rows` makes them.
+        """
+        found = np.empty((len(rows), len(self.classes)), dtype=np.float32)
+        alone = self.model.pooling.reads_padding and self.spec.pad_to == "batch"
+        lengths_of_rows = np.array([len(row) for row in rows], dtype=np.int64)
+        pad_to: Any = self.spec.pad_to
+        budget = evaluation_tokens(self.device.type)
+        for chosen, T in EvaluationBatches(lengths_of_rows, 1 if alone else 32, pad_to, in_order=alone, budget=budget):
+            ids, lengths = pad([rows[i] for i in chosen], T, self.tokenizer.pad_id)
+            with self.computing():
+                logits = self.model(ids.to(self.device), lengths.to(self.device))  # (B, C)
+            found[chosen] = self.in_order(logits).cpu().numpy()
+        return found
+
+    def token_rows(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of each text, cut as in training.
+
+        Raises:
+            UserError: a text is empty.
+        """
+        if isinstance(texts, str):
+            raise UserError("texts: expected a list of texts, but it is one text. Put it into a list.")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                what = "empty" if isinstance(text, str) else f"{type(text).__name__}, not text"
+                raise UserError(f"text {i + 1} of {len(texts)} is {what}; a classifier needs something to read.")
+        return self.tokenizer.encode(texts, self.spec.max_length, self.spec.truncate)[0]  # type: ignore[arg-type]
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Inside, no gradients are kept, and products are of this classifier's precision."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.reduced):
+            yield
+
+
+def find_device(name: str | None) -> torch.device:
+    """A device by name, or the best there is.
+
+    Raises:
+        UserError: it can't be used here.
+    """
+    try:
+        device = torch.device(name or best_device())
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device: {name} can't be used here ({first_line(error)}). Leave it out for the best."
+        ) from error
+    return device

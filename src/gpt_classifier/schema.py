@@ -1,0 +1,157 @@
+"""The types of plain options, checked when a configuration is composed.
+
+Hydra takes any value for any option. `cache.enabled=no` is then a string, and a string that is not empty counts as
+true. What library code checks itself, such as the numbers of `data`, is not repeated here.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from gpt_classifier.errors import OptionError, expect_number, expect_one_of
+
+FALSE_WORDS, TRUE_WORDS = ("no", "off", "n", "false", "0"), ("yes", "on", "y", "true", "1")
+"""What people write for false and true; YAML 1.1 has most of them, Hydra's command line none."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What an option takes.
+
+    Args:
+        kind: its type.
+        optional: whether it can be null, too.
+        low: the smallest number.
+        high: the largest number.
+        choices: the only words that a `str` can be; none for any.
+    """
+
+    kind: Literal["bool", "int", "float", "str"]
+    optional: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+    choices: tuple[str, ...] = ()
+
+    def check(self, name: str, value: object) -> None:
+        """Refuse a value that the option does not take.
+
+        Args:
+            name: of the option.
+            value: as it was composed; numbers take no truth values.
+
+        Raises:
+            OptionError: the value has another type, or is out of range.
+        """
+        if value is None and self.optional:
+            return
+        if self.kind == "bool":
+            _check_bool(name, value)
+        elif self.kind != "str":
+            expect_number(name, value, self.low, self.high, whole=self.kind == "int")
+        elif self.choices:
+            expect_one_of(name, value, self.choices)
+        elif not isinstance(value, str):
+            raise OptionError(name, "text", value, "Quotation marks make text of a number: {field}=\"'…'\".")
+
+
+def _check_bool(name: str, value: object) -> None:
+    if isinstance(value, bool):
+        return
+    word = str(value).lower()
+    hint = "Write {field}=true or {field}=false."
+    if word in FALSE_WORDS:
+        hint = "Write {field}=false."
+    elif word in TRUE_WORDS:
+        hint = "Write {field}=true."
+    raise OptionError(name, "true or false", f"the {_kind(value)} {value}" if value is not None else "null", hint)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, str):
+        return "word"
+    return "number" if isinstance(value, int | float) else "value"
+
+
+FLAG = Option("bool")
+OPTIONAL_FLAG = Option("bool", optional=True)
+TEXT = Option("str")
+OPTIONAL_TEXT = Option("str", optional=True)
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+EVALUATE = ("auto", "all", "final", "val", "never")
+
+OPTIONS = {
+    "batch_tokens": Option("int", low=1),
+    "cache.dir": OPTIONAL_TEXT,
+    "cache.enabled": FLAG,
+    "cache.max_disk_gb": Option("float", low=0),
+    "cache.max_gb": Option("float", low=0),
+    "cache_dir": TEXT,
+    "checkpoint_steps": Option("int", low=1),
+    "callbacks.early_stopping.min_delta": Option("float"),
+    "callbacks.early_stopping.mode": Option("str", choices=("min", "max")),
+    "callbacks.early_stopping.monitor": TEXT,
+    "callbacks.early_stopping.patience": Option("int", low=0),
+    "callbacks.last.enable_version_counter": FLAG,
+    "callbacks.last.save_on_train_epoch_end": FLAG,
+    "ckpt_path": OPTIONAL_TEXT,
+    "data.drop_incomplete": FLAG,
+    "data.path": OPTIONAL_TEXT,
+    "data.test_path": OPTIONAL_TEXT,
+    "data.val_every": Option("int", low=2),
+    "data.val_path": OPTIONAL_TEXT,
+    "evaluate": Option("str", choices=EVALUATE),
+    "freeze.train_head": FLAG,
+    "logger.tensorboard.default_hp_metric": FLAG,
+    "logger.wandb.offline": FLAG,
+    "model.causal": FLAG,
+    "model.compile": FLAG,
+    "model.dropout": Option("float", low=0, high=1),
+    "model.weights": TEXT,
+    "optimizer.fused": OPTIONAL_FLAG,
+    "optimizer.lr": Option("float", low=0),
+    "optimizer.momentum": Option("float", low=0, high=1),
+    "optimizer.muon_lr": Option("float", low=0),
+    "optimizer.weight_decay": Option("float", low=0),
+    "scheduler.final": Option("float", low=0),
+    "scheduler.warmup": Option("float", low=0, high=1),
+    "seed": Option("int", low=0, high=2**32 - 1),
+    "tokens": Option("int", low=1),
+    "trainer.accumulate_grad_batches": Option("int", low=1),
+    "trainer.barebones": FLAG,
+    "trainer.benchmark": OPTIONAL_FLAG,
+    "trainer.detect_anomaly": FLAG,
+    "trainer.enable_checkpointing": OPTIONAL_FLAG,
+    "trainer.enable_model_summary": OPTIONAL_FLAG,
+    "trainer.enable_progress_bar": OPTIONAL_FLAG,
+    "trainer.gradient_clip_val": Option("float", optional=True, low=0),
+    "trainer.inference_mode": FLAG,
+    "trainer.log_every_n_steps": Option("int", low=1),
+    "trainer.max_epochs": Option("int", low=1),
+    "trainer.precision": Option("str", choices=PRECISIONS),
+    "trainer.sync_batchnorm": FLAG,
+    "trainer.use_distributed_sampler": FLAG,
+    "val_steps": Option("int", low=1),
+}
+"""By name; options that are not here, and those of a user's own groups, are not checked."""
+
+
+def check_types(cfg: DictConfig, options: dict[str, Option] | None = None) -> None:
+    """Refuse values that are not of their option's type.
+
+    Args:
+        cfg: composed.
+        options: to check; `None` for all of `OPTIONS`. Those that `cfg` does not have are skipped.
+
+    Raises:
+        OptionError: at the first of them.
+    """
+    for name, option in (OPTIONS if options is None else options).items():
+        value = OmegaConf.select(cfg, name, default=_ABSENT)
+        if value is not _ABSENT:
+            option.check(name, value)
+
+
+_ABSENT = object()
