@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities.seed import isolate_rng
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gpt_classifier.artifact import Artifact
 from gpt_classifier.config import compose
@@ -125,13 +126,8 @@ def configure(params: Mapping[str, Any], number: int, classes: int) -> DictConfi
     expect_number("validation", params["validation"], 0, 0.9)
     with open_dict(config):
         for name, key in VALUES.items():
-            value = params[name]
-            if value is not None:
-                group, _, last = key.rpartition(".")
-                node = config[group] if group else config
-                node[last] = (
-                    value.item() if isinstance(value, np.generic) else str(value) if name == "weights" else value
-                )
+            if params[name] is not None:
+                OmegaConf.update(config, key, _plain(params[name]))
         config.cache.enabled = params["cache"] is not False
         in_memory = params["cache"] in (True, False, "memory")
         config.cache.dir = None if in_memory else str(Path(params["cache"]).expanduser())
@@ -181,7 +177,7 @@ def _weights(
             raise OptionError("class_weight", f"classes among {', '.join(map(str, classes))}", f"for {unknown}")
         weights = weights * np.array([class_weight.get(label, 1.0) for label in labels])
     elif class_weight == "balanced":
-        counts = {label: labels.count(label) for label in classes.tolist()}
+        counts = Counter(labels)
         weights = weights * np.array([len(labels) / (len(classes) * counts[label]) for label in labels])
     elif class_weight is not None:
         raise OptionError("class_weight", "None, balanced or a weight by class", class_weight)
