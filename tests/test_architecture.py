@@ -8,8 +8,9 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
-    ("errors", "paths", "assets", "json_files", "csv_files", "__init__"),
-    ("tasks", "device", "figures", "schema"),
+    ("errors", "paths", "assets", "signals", "__init__"),
+    ("atomic", "csv_files"),
+    ("tasks", "device", "figures", "schema", "torch_files"),
     ("models", "data"),
     ("artifact", "config", "activations"),
     ("training",),

@@ -1,20 +1,25 @@
 """What is saved of a classifier, and what opens again."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from gpt_classifier.artifact import Spec, open_artifact, pooling_state, save_bundle, store_temperature
+from gpt_classifier import torch_files
+from gpt_classifier.artifact import KEY, Spec, find_base, open_artifact, pooling_state, save_bundle, store_temperature
 from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.pooling import POOLINGS, Pooling
+from gpt_classifier.models.weights import Base, content_hash
+from gpt_classifier.paths import cache_folder
 from gpt_classifier.tasks import SingleLabel
 
 FORMAT_3 = Path(__file__).parent / "inference" / "format_3.ckpt"
@@ -152,3 +157,85 @@ def test_pooling_of_a_users_own_opens_once_its_module_is_imported(tmp_path: Path
     model.pooling = Attentive(12)
     save_bundle(tmp_path / "saved", foreign, model)
     assert torch.equal(opened(tmp_path / "saved").model.pooling.query, model.pooling.query)
+
+
+def saved_checkpoint(folder: Path) -> Path:
+    spec, model = made()
+    torch_files.save({KEY: spec.plain(), "state_dict": model.state_dict(prefix="model.")}, folder / "best.ckpt")
+    return folder / "best.ckpt"
+
+
+def one_bit_off(file: Path, place: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[place] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "weights of a bundle", "values of a bundle"])
+def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path: Path, kind: str) -> None:
+    spec, model = made()
+    expected = model.state_dict()
+    path = file = saved_checkpoint(tmp_path)
+    if kind != "checkpoint":
+        path = tmp_path / "saved"
+        save_bundle(path, spec, model)
+        file = path / ("model.safetensors" if kind.startswith("weights") else "classifier.json")
+    content, refused = file.read_bytes(), 0
+    for place in range(0, len(content), max(1, len(content) // 150)):
+        one_bit_off(file, place)
+        try:
+            artifact = open_artifact(path)
+        except UserError:
+            refused += 1
+        else:  # a byte that nobody reads, such as padding between tensors
+            assert artifact.spec == spec
+            assert all(torch.equal(artifact.tensors[name], tensor) for name, tensor in expected.items())
+        file.write_bytes(content)
+    assert refused > 100
+
+
+def test_zeros_that_a_crash_left_are_refused_wherever_a_checkpoint_is_opened(tmp_path: Path) -> None:
+    path = saved_checkpoint(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4096] = bytes(4096)
+    path.write_bytes(content)
+    for open_it in (open_artifact, lambda path: store_temperature(path, 2.0)):
+        with pytest.raises((UserError, ValueError), match="damaged: the checksum of data/"):
+            open_it(path)
+    assert path.read_bytes() == content
+
+
+def test_bundle_without_checksum_opens_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_bundle(tmp_path / "saved", *made())
+    file = tmp_path / "saved" / "classifier.json"
+    values = json.loads(file.read_text())
+    del values["checksum"]
+    file.write_text(json.dumps(values))
+    assert open_artifact(tmp_path / "saved").spec == made()[0]
+    assert "without a checksum" in caplog.text
+
+
+def test_pretrained_weights_changed_in_place_are_noticed(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    save_file({"w": torch.arange(100.0)}, weights)
+    base = Base(str(weights), None, content_hash(weights, cache_folder() / "weights.json"))
+    assert find_base(base, None, tmp_path) == weights
+    times = weights.stat()
+    one_bit_off(weights, weights.stat().st_size - 7)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(UserError, match="are other ones"):
+        find_base(base, None, tmp_path)
+
+
+def test_verify_reads_pretrained_weights_that_seem_unchanged(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    save_file({"w": torch.arange(100.0)}, weights)
+    memory = cache_folder() / "weights.json"
+    base = Base(str(weights), None, content_hash(weights, memory))
+    one_bit_off(weights, weights.stat().st_size - 7)
+    content_hash(weights, memory)
+    remembered = json.loads(memory.read_text())
+    memory.write_text(json.dumps(dict.fromkeys(remembered, base.sha256)))  # as if the disk had changed it
+    assert find_base(base, None, tmp_path) == weights
+    with pytest.raises(UserError, match="are other ones"):
+        find_base(base, None, tmp_path, verify=True)

@@ -1,7 +1,9 @@
 """A trained classifier as files: the only module that knows what checkpoints and bundles contain."""
 
 import contextlib
+import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -13,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpt_classifier import torch_files
+from gpt_classifier.atomic import not_written, write_text
 from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.models.classifier import Classifier
@@ -21,6 +25,8 @@ from gpt_classifier.models.lora import LoRA, add_adapters
 from gpt_classifier.models.pooling import Pooling, find_pooling
 from gpt_classifier.models.weights import Base, content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
+
+log = logging.getLogger(__name__)
 
 FORMAT = 4
 SPEC_FILE, WEIGHTS_FILE = "classifier.json", "model.safetensors"  # of a bundle
@@ -117,11 +123,12 @@ class Artifact:
     tensors: dict[str, Tensor]
     rest: dict[str, Any]
 
-    def build(self, weights: Path | None = None) -> Classifier:
+    def build(self, weights: Path | None = None, verify: bool = False) -> Classifier:
         """The classifier, adapters and all, in the types that the files have.
 
         Args:
             weights: where the weights of `spec.base` are, if they are no longer where training found them.
+            verify: read all of these to check them, even if they were checked before and their file has not changed.
 
         Raises:
             UserError: the weights that it builds on are missing or other ones, or this is no whole artifact.
@@ -135,7 +142,7 @@ class Artifact:
             with torch.device("meta"):
                 model = Classifier(empty_backbone(config), pooling, len(spec.task["classes"]))
             if spec.base is not None:
-                path = find_base(spec.base, weights, self.path)
+                path = find_base(spec.base, weights, self.path, verify)
                 model.backbone, _ = FAMILIES[spec.backbone["family"]].load(config, path)
             if spec.lora:
                 add_adapters(model, LoRA(**spec.lora))
@@ -166,7 +173,7 @@ def open_artifact(path: Path) -> Artifact:
 
 
 def _open_checkpoint(path: Path) -> Artifact:
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    checkpoint = torch_files.load(path)
     spec = Spec.from_plain(checkpoint.pop(KEY))
     tensors = {name.removeprefix("model."): tensor for name, tensor in checkpoint.pop("state_dict").items()}
     return Artifact(path, spec, tensors, checkpoint)
@@ -175,9 +182,28 @@ def _open_checkpoint(path: Path) -> Artifact:
 def _open_bundle(path: Path) -> Artifact:
     from safetensors.torch import load_file
 
-    spec = Spec.from_plain(json.loads((path / SPEC_FILE).read_text(encoding="utf-8")))
+    values = json.loads((path / SPEC_FILE).read_text(encoding="utf-8"))
+    stored = values.pop("checksum", None)
+    if stored is None:
+        log.warning("%s was saved without a checksum: damage to it would not be noticed. Save it again.", path)
+    elif stored != _checksum(values, path / WEIGHTS_FILE):
+        raise ValueError("it is damaged, or was changed by hand: its checksum is another one")
+    spec = Spec.from_plain(values)
     tensors = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS_FILE).items()}
     return Artifact(path, spec, tensors, {})
+
+
+def _checksum(values: Mapping[str, Any], weights: Path) -> str:
+    """Of the values and the file of weights, as a bundle keeps it: reading takes about 1 s/GB."""
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    with weights.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _write_spec(folder: Path, values: Mapping[str, Any]) -> None:
+    checked = {**values, "checksum": _checksum(values, folder / WEIGHTS_FILE)}
+    write_text(folder / SPEC_FILE, json.dumps(checked, ensure_ascii=False, indent=1) + "\n")
 
 
 def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
@@ -193,6 +219,7 @@ def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
     Raises:
         UserError: the place is taken, or can't be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if folder.exists() and not (folder / SPEC_FILE).is_file():
@@ -203,8 +230,7 @@ def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         save_file(tensors, part / WEIGHTS_FILE, {"format": "pt"})
-        text = json.dumps(replace(spec, base=None).plain(), ensure_ascii=False, indent=1)
-        (part / SPEC_FILE).write_text(text + "\n", encoding="utf-8")
+        _write_spec(part, replace(spec, base=None).plain())
         part.chmod(0o755)  # mkdtemp's is the owner's alone
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -213,8 +239,10 @@ def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
             shutil.rmtree(old)
         else:
             os.replace(part, folder)
+    except SafetensorError as error:  # which does not say what the system said
+        raise not_written(folder, OSError(first_line(error))) from error
     except OSError as error:
-        raise UserError(f"{folder} can't be written: {error.strerror or error}.") from error
+        raise not_written(folder, error) from error
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
@@ -227,32 +255,20 @@ def _narrow(tensor: Tensor) -> Tensor:
 
 
 def store_temperature(path: Path, temperature: float) -> None:
-    """Write a temperature into a checkpoint or bundle, which is replaced as a whole."""
+    """Write a temperature into a checkpoint or bundle, which is replaced as a whole.
+
+    Raises:
+        UserError: it is damaged, or can't be written.
+    """
     path = path.resolve()
     if path.is_dir():
-        file = path / SPEC_FILE
-        values = json.loads(file.read_text(encoding="utf-8"))
-        _replace_text(file, json.dumps({**values, "temperature": temperature}, ensure_ascii=False, indent=1) + "\n")
+        _write_spec(path, replace(open_artifact(path).spec, temperature=temperature).plain())
         return
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = torch_files.load(path)
     checkpoint[KEY]["temperature"] = temperature
     written = path.stat()
-    part = path.with_name(f"{path.name}.part")
-    try:
-        torch.save(checkpoint, part)
-        os.utime(part, ns=(written.st_atime_ns, written.st_mtime_ns))  # it is no newer run: latest stays latest
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _replace_text(file: Path, text: str) -> None:
-    part = file.with_name(f"{file.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    torch_files.save(checkpoint, path)
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))  # it is no newer run: latest stays latest
 
 
 def _not_ours(path: Path, error: Exception) -> UserError:
@@ -262,13 +278,14 @@ def _not_ours(path: Path, error: Exception) -> UserError:
     )
 
 
-def find_base(base: Base, given: Path | None, artifact: Path) -> Path:
+def find_base(base: Base, given: Path | None, artifact: Path, verify: bool = False) -> Path:
     """Where the frozen weights of an artifact are, their content checked.
 
     Args:
         base: what the artifact says of them.
         given: a place to look instead of theirs.
         artifact: for messages.
+        verify: read all of them even if they were checked before.
 
     Raises:
         UserError: they are not there, or other ones are.
@@ -284,7 +301,7 @@ def find_base(base: Base, given: Path | None, artifact: Path) -> Path:
             f"at {path}. {hint}"
         )
     try:
-        found = content_hash(path, cache_folder() / "weights.json")
+        found = content_hash(path, cache_folder() / "weights.json", verify)
     except OSError as error:
         raise UserError(f"--weights: {path} can't be read as weights ({error}). {hint}") from error
     if found != base.sha256:

@@ -327,7 +327,7 @@ def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
 
 def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
     """Save a chart with one row per answer: accuracy on training, validation and test, and as published on test."""
-    from gpt_classifier.figures import BLUE, ORANGE, one_axes, plain
+    from gpt_classifier.figures import BLUE, ORANGE, one_axes, plain, save
 
     figure, axes = one_axes(8, 1.2 + 0.42 * len(answers))
     places = range(len(answers))
@@ -357,4 +357,4 @@ def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
     axes.set_title(title, fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
+    save(figure, path)

@@ -1,10 +1,13 @@
 """Pictures that runs and evaluations share, and what all pictures have in common."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from gpt_classifier.atomic import replacing
 
 BLUE, ORANGE = "#5588bb", "#cc6633"
 SEQUENCE = (
@@ -96,3 +99,13 @@ def plain(text: str, longest: int = 20) -> str:
     text = f" {text}" if text.startswith("_") else text  # or it is left out of legends
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return text.replace("$", r"\$")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture in the format of the path's ending, whole or not at all.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    with replacing(path) as part:
+        figure.savefig(part, format=path.suffix[1:], dpi=150)

@@ -64,11 +64,32 @@ def test_a_users_mistake_is_one_paragraph(capsys: pytest.CaptureFixture) -> None
     assert "raceback" not in told
 
 
-def test_a_fault_shows_its_traceback(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as stopped:
+def test_a_fault_is_raised_with_its_traceback() -> None:
+    with pytest.raises(KeyError, match="n_layer"):
         run_hydra(failing(KeyError("n_layer")), "config", [])
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model=0", "must be a string or a list"),
+        ("model=nope", "Could not find 'model/nope' Available options in 'model': base gpt2-large"),
+        ("optimizer.lrr=1", "Could not override 'optimizer.lrr'"),
+        ("optimizer.lr=[", "no viable alternative"),
+        ("hydra.run.dir=/dev/null/run", "/dev/null/run: Not a directory"),
+    ],
+)
+def test_options_that_can_not_be_composed_are_told_in_a_paragraph(
+    capsys: pytest.CaptureFixture, override: str, told: str
+) -> None:
+    ran: list[Any] = []
+    with pytest.raises(SystemExit) as stopped:
+        run_hydra(ran.append, "config", [override])
+    printed = capsys.readouterr().err
     assert stopped.value.code == 1
-    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    assert told in printed
+    assert "Traceback" not in printed
+    assert not ran
 
 
 @pytest.mark.parametrize("variable", ["GPT_CLASSIFIER_DEBUG", "HYDRA_FULL_ERROR"])

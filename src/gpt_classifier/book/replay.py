@@ -24,12 +24,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from gpt_classifier.artifact import KEY
+from gpt_classifier.atomic import write_json
 from gpt_classifier.data.batching import Batch
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.device import peak_memory_gb
 from gpt_classifier.errors import UserError, expect_number
-from gpt_classifier.json_files import write_json
+from gpt_classifier.figures import save
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
@@ -128,7 +129,7 @@ def _replay(config: DictConfig, context: RunContext, eval_freq: int, eval_iter: 
         },
     )
     for what, rows in (("loss", evaluations), ("accuracy", epochs)):
-        curves(rows, what, f"training, {eval_iter} batches").savefig(run_dir / f"{what}.png", dpi=150)
+        save(curves(rows, what, f"training, {eval_iter} batches"), run_dir / f"{what}.png")
     log.info("\n%s", compare(evaluations, epochs, last))
     log.info("\n%.1f s of training; the results are in %s", seconds["training"], run_dir)
     log.info("The weights of the last step are in %s (this procedure keeps no best epoch).", run_dir / CHECKPOINT)

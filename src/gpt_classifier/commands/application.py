@@ -5,20 +5,22 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.arguments import see_working_directory
-from gpt_classifier.commands.exit import DEBUG, debugging, paragraph_of
+from gpt_classifier.commands.exit import DEBUG, HYDRA_DEBUG, debugging, paragraph_of
 from gpt_classifier.config import conf_folder
+from gpt_classifier.errors import UserError
 from gpt_classifier.schema import check_types
+from gpt_classifier.signals import STATUS, ended_in_order
 
 if TYPE_CHECKING:
     from gpt_classifier.training.context import RunContext
@@ -33,24 +35,76 @@ def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[
         task: takes the composed configuration.
         name: of the primary file in `conf/`, without `.yaml`.
         arguments: of the command; `None` takes those of the process.
+
+    Raises:
+        SystemExit: instead of an error that a user can fix, or that Hydra has with the command line.
     """
     own = sys.argv
+    began = False
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)
     def application(cfg: DictConfig) -> Any:
+        nonlocal began
+        began = True
         sys.argv = own  # Lightning starts further processes with the command line of this one
         with readable_errors(), own_wandb_run():
             check_types(cfg)
             return task(cfg)
 
-    if debugging():
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra leaves parts of the traceback out
     see_working_directory()  # for modules that a configuration names
     try:
         sys.argv = own[:1] + (own[1:] if arguments is None else list(arguments))
-        application()
+        with hydra_raises(), ended_in_order():
+            application()
+    except KeyboardInterrupt:
+        raise SystemExit("\nInterrupted.") from None
+    except SystemExit as error:
+        if error.code == STATUS:
+            print("Ended by a signal.", file=sys.stderr)
+        raise
+    except Exception as error:
+        told = paragraph_of(error, f"{DEBUG}=1 shows the traceback.")
+        of_hydra = isinstance(error, HydraException) or not isinstance(error, OSError)
+        if not began and of_hydra:  # which fails in many ways over what it is given
+            told = f"The options can't be composed: {told_by_hydra(error)}"
+        if told is None or debugging():
+            raise
+        print(f"\n{told}", file=sys.stderr)
+        raise SystemExit(1) from None
     finally:
         sys.argv = own
+
+
+@contextmanager
+def hydra_raises() -> Iterator[None]:
+    """Inside, Hydra's applications raise their errors instead of printing them, each in its way, and exiting."""
+    before = {name: os.environ.get(name) for name in (DEBUG, HYDRA_DEBUG)}
+    raising = logging.raiseExceptions
+    logging.raiseExceptions = False  # a log file on a full disk is no reason for a traceback at each line
+    os.environ |= {DEBUG: str(int(debugging())), HYDRA_DEBUG: "1"}
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = raising
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def told_by_hydra(error: BaseException) -> str:
+    """The messages of an error and of those that led to it, in one line."""
+    lines: list[str] = []
+    link: BaseException | None = error
+    while link is not None:
+        lines += str(link).splitlines() or [type(link).__name__]
+        link = link.__cause__
+    told = [line.strip() for line in lines if line.strip() and not any(word in line for word in INTERNAL)]
+    return " ".join(dict.fromkeys(told))
+
+
+INTERNAL = ("Config search path", "provider=", "hydra.cc/docs", "full_key:", "object_type=")
+"""In lines of Hydra's messages that help nobody."""
 
 
 def run_context() -> "RunContext":
@@ -67,17 +121,15 @@ def run_context() -> "RunContext":
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Inside a job: a user's mistake is told in a paragraph, and the traceback is in `error.log` of the job's folder.
+    """Inside a job: a user's mistake becomes a paragraph, and its traceback is in `error.log` of the job's folder.
 
     In a multirun each failed job says so when it fails, and the others go on.
 
     Raises:
-        CompactHydraException: instead of an error that `paragraph_of` can tell; Hydra prints it and exits with 1.
+        UserError: instead of an error that `paragraph_of` can tell.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise SystemExit("\nInterrupted.") from None
     except Exception as error:
         told = paragraph_of(error, _keep_traceback(error, Path(HydraConfig.get().runtime.output_dir)))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -85,7 +137,7 @@ def readable_errors() -> Iterator[None]:
             log.error("job failed (%s): %s", overrides, told or error, exc_info=told is None)
         if told is None or debugging():
             raise
-        raise CompactHydraException(f"\n{told}") from None
+        raise UserError(told) from None
 
 
 def _keep_traceback(error: Exception, folder: Path) -> str:
@@ -94,7 +146,9 @@ def _keep_traceback(error: Exception, folder: Path) -> str:
         with (folder / "error.log").open("a", encoding="utf-8") as file:
             traceback.print_exception(error, file=file)
     except OSError:  # it may be why the job failed
-        return f"{DEBUG[0]}=1 shows the traceback."
+        with suppress(OSError):
+            (folder / "error.log").unlink()
+        return f"{DEBUG}=1 shows the traceback."
     return f"The traceback is in {folder / 'error.log'}"
 
 

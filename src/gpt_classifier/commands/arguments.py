@@ -44,6 +44,11 @@ def add_checkpoint(parser: argparse.ArgumentParser, several: bool = False) -> No
         parser.add_argument("--checkpoint", default="latest", help=what)
     parser.add_argument("--weights", type=Path, help="the pretrained weights that it builds on, if they were moved")
     parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all pretrained weights to check them, even if their file has not changed since the last time",
+    )
+    parser.add_argument(
         "--outputs", type=Path, default=Path("outputs"), help="where latest looks for runs (default: outputs)"
     )
     parser.add_argument(

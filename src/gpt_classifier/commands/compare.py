@@ -6,6 +6,7 @@ gpt-classifier compare --checkpoints outputs/…/best.ckpt outputs/…/best.ckpt
 import argparse
 from pathlib import Path
 
+from gpt_classifier.atomic import write_text
 from gpt_classifier.commands.arguments import add_checkpoint, add_config_dir, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         if fresh.empty:
             raise UserError("Every test message is among those that a contender was trained on. Set --data to others.")
         texts, labels = fresh["text"].tolist(), fresh["label"].tolist()
-        predictors = {path: Predictor.open(path, weights=options.weights) for path in paths}
+        predictors = {path: Predictor.open(path, weights=options.weights, verify=options.verify) for path in paths}
         classes = predictors[paths[0]].classes
         contenders = []
         for path, predictor in predictors.items():
@@ -79,8 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
             table += (
                 f"\n\nOn {len(texts)} test messages; {left_out} more were left out, as a contender was trained on them."
             )
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "comparison.md").write_text(f"{sentence}\n\n{table}\n", encoding="utf-8")
+        write_text(options.out / "comparison.md", f"{sentence}\n\n{table}\n")
         print(f"{sentence}\n\n{table}\n\nThis is also in {options.out / 'comparison.md'}")
 
 

@@ -7,10 +7,10 @@ gpt-classifier evaluate --checkpoint outputs/…/best.ckpt --split all data=csv 
 import argparse
 from pathlib import Path
 
+from gpt_classifier.atomic import replacing, write_json, write_text
 from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
-from gpt_classifier.json_files import write_json
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         prepare_process()
         import_modules(options.modules)
         path = find_checkpoint(options.checkpoint, options.outputs)
-        predictor = Predictor.open(path, weights=options.weights)
+        predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
         split = options.split or ("all" if options.overrides else "test")
         frame = messages.labelled(path, options.overrides, split == "all", options.config_dir)
         chosen = frame if split == "all" else frame[frame["split"] == split]
@@ -80,15 +80,15 @@ def main(arguments: list[str] | None = None) -> None:
             positive=positive,
         )
         html, numbers = page.render(subject)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "report.html").write_text(html, encoding="utf-8")
+        write_text(out / "report.html", html)
         write_json(out / "evaluation.json", numbers)
         table = pd.DataFrame({"text": chosen["text"], "label": chosen["label"]})
         table["predicted_label"] = [predictor.classes[i] for i in reported.predicted]
         probabilities = reported.probabilities(predictor.temperature)
         for i, name in enumerate(predictor.classes):
             table[f"probability_{name}"] = probabilities[:, i]
-        table.to_csv(out / "predictions.csv", index=False)
+        with replacing(out / "predictions.csv") as part:
+            table.to_csv(part, index=False)
         for name, estimate in numbers["estimates"].items():
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
         print(f"{messages.near(out / 'report.html')} is the page to open")

@@ -7,6 +7,7 @@ gpt-classifier examine --weights outputs/…/checkpoints/last.ckpt --model gpt2-
 import argparse
 from pathlib import Path
 
+from gpt_classifier.atomic import write_text
 from gpt_classifier.commands.arguments import add_model, add_overrides, arguments_of
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.config import compose
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError(f"--weights: there is no file {path}.")
         from gpt_classifier.book.padding import picture, study_padding
         from gpt_classifier.device import best_device, prepare_process
+        from gpt_classifier.figures import save
         from gpt_classifier.training.build import load_data
 
         prepare_process()
@@ -55,13 +57,12 @@ def main(arguments: list[str] | None = None) -> None:
             f"{changed[-1]} of {len(dataset)} test messages have another label padded to {longest} than without "
             f"padding; the label of {study.unstable()} changes at some padded length"
         )
-        options.out.mkdir(parents=True, exist_ok=True)
         rows = [
             "tokens,accuracy,changed",
             *(f"{i + 1},{a},{c}" for i, (a, c) in enumerate(zip(accuracy, changed, strict=True))),
         ]
-        (options.out / "padding.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-        picture(accuracy, changed, len(dataset)).savefig(options.out / "padding.png", dpi=150)
+        write_text(options.out / "padding.csv", "\n".join(rows) + "\n")
+        save(picture(accuracy, changed, len(dataset)), options.out / "padding.png")
         print(f"\npadding.csv and padding.png are in {options.out}")
 
 

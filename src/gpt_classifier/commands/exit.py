@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.signals import STATUS, ended_in_order
 
-DEBUG = ("GPT_CLASSIFIER_DEBUG", "HYDRA_FULL_ERROR")
-"""Environment variables: with either set to 1 every error shows its traceback."""
+DEBUG, HYDRA_DEBUG = "GPT_CLASSIFIER_DEBUG", "HYDRA_FULL_ERROR"
+"""Environment variables: 1 shows the traceback of every error. The first decides where both are set."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a full disk, a used-up quota and a file that may not grow."""
 
 
 def debugging() -> bool:
     """Whether the environment asks for tracebacks."""
-    return any(os.environ.get(name, "0") not in ("", "0") for name in DEBUG)
+    return os.environ.get(DEBUG, os.environ.get(HYDRA_DEBUG, "")) not in ("", "0")
 
 
 def paragraph_of(error: BaseException, traceback_place: str) -> str | None:
@@ -43,7 +48,7 @@ def paragraph_of(error: BaseException, traceback_place: str) -> str | None:
 
 def _most_likely(error: BaseException) -> str | None:
     """A paragraph about an error of another library that a user's setting most likely caused."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
         return f"{error.strerror}. Make room, or set another place."
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}. Set another place, or make this one fit."
@@ -66,14 +71,19 @@ def readable_exit() -> Iterator[None]:
         SystemExit: instead of an error that `paragraph_of` can tell.
     """
     try:
-        yield
+        with ended_in_order():
+            yield
     except KeyboardInterrupt:
         raise SystemExit("\nInterrupted.") from None
+    except SystemExit as error:
+        if error.code == STATUS:
+            print("Ended by a signal.", file=sys.stderr)
+        raise
     except BrokenPipeError:  # whoever reads has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except Exception as error:
-        told = paragraph_of(error, f"{DEBUG[0]}=1 shows the traceback.")
+        told = paragraph_of(error, f"{DEBUG}=1 shows the traceback.")
         if told is None or debugging():
             raise
         raise SystemExit(f"\n{told}") from None

@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from gpt_classifier.atomic import replacing, write_text
 from gpt_classifier.commands.arguments import add_overrides, arguments_of
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import OptionError, UserError, expect_number
@@ -71,7 +72,6 @@ def run(options: argparse.Namespace) -> None:
 
     questions = find_questions(options.rows, options.model, options.overrides, options.config_dir)
     folder = options.out or Path("outputs") / "experiments" / (options.model or "each-its-own")
-    folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "gpt_classifier", "train"]
     if options.config_dir:
         command += ["--config-dir", str(options.config_dir.resolve())]
@@ -79,8 +79,9 @@ def run(options: argparse.Namespace) -> None:
 
     def show(answers: list[experiments.Answer]) -> None:
         text = experiments.table(questions, answers)
-        (folder / "table.md").write_text(text + "\n", encoding="utf-8")
-        experiments.as_frame(answers).to_csv(folder / "table.csv", index=False)
+        write_text(folder / "table.md", text + "\n")
+        with replacing(folder / "table.csv") as part:
+            experiments.as_frame(answers).to_csv(part, index=False)
         if answers:
             title = options.model or "each row with its own backbone"
             experiments.chart(answers, title, folder / "chart.png")

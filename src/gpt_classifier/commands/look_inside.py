@@ -29,27 +29,27 @@ def main(arguments: list[str] | None = None) -> None:
         from gpt_classifier.artifact import find_checkpoint
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import pictures
+        from gpt_classifier.figures import save
         from gpt_classifier.inference import inside
         from gpt_classifier.inference.predictor import Predictor
 
         prepare_process()
         import_modules(options.modules)
         path = find_checkpoint(options.checkpoint, options.outputs)
-        predictor = Predictor.open(path, weights=options.weights)
+        predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
         tokens, weights = inside.attention(predictor, options.text, options.max_tokens)
         layers = chosen("--layer", options.layer, weights.shape[0])
         heads = chosen("--head", options.head, weights.shape[1])
-        options.out.mkdir(parents=True, exist_ok=True)
         maps = [(layer, head) for layer in layers for head in heads]
         figure = pictures.attention_maps(tokens, weights, maps, len(heads), 1.3 if len(maps) > 12 else 2.6)
-        figure.savefig(options.out / "attention.png", dpi=150)
+        save(figure, options.out / "attention.png")
         names = predictor.classes
         try:
             traced = inside.trace(predictor, options.text)
         except UserError as error:
             print(error)
         else:
-            pictures.tipping(traced.tokens, traced.probabilities, names).savefig(options.out / "tokens.png", dpi=150)
+            save(pictures.tipping(traced.tokens, traced.probabilities, names), options.out / "tokens.png")
             for token, probabilities in zip(traced.tokens, traced.probabilities, strict=True):
                 best = int(probabilities.argmax())
                 print(f"{names[best]:<12} {probabilities[best]:.4f}  {token!r}")

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         prepare_process()
         import_modules(options.modules)
         path = find_checkpoint(options.checkpoint, options.outputs)
-        predictor = Predictor.open(path, weights=options.weights)
+        predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
         print(f"checkpoint {path}", file=sys.stderr)
         if predictor.note:
             print(predictor.note, file=sys.stderr)

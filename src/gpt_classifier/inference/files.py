@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 
 from gpt_classifier import csv_files
+from gpt_classifier.atomic import without_nan
 from gpt_classifier.errors import UserError, first_line
-from gpt_classifier.json_files import without_nan
 
 WRITTEN = ("csv", "tsv", "jsonl", "txt")
 READ = (*WRITTEN, "parquet")

@@ -55,7 +55,12 @@ class Predictor:
 
     @classmethod
     def open(
-        cls, path: Path, device: str | None = None, weights: Path | None = None, precision: str = "auto"
+        cls,
+        path: Path,
+        device: str | None = None,
+        weights: Path | None = None,
+        precision: str = "auto",
+        verify: bool = False,
     ) -> "Predictor":
         """Open a checkpoint or bundle without executing anything that it contains.
 
@@ -64,20 +69,26 @@ class Predictor:
             device: where to compute; `None` for the best device there is.
             weights: the pretrained weights that were fine-tuned, if they are no longer where training found them.
             precision: as `Predictor`.
+            verify: read all pretrained weights to check them, even if they were checked before and seem unchanged.
 
         Raises:
             UserError: there is no such file, it is not a whole artifact of this project, or the pretrained weights
                 that it builds on are missing or other ones.
         """
-        return cls.of(open_artifact(path), device, weights, precision)
+        return cls.of(open_artifact(path), device, weights, precision, verify)
 
     @classmethod
     def of(
-        cls, artifact: Artifact, device: str | None = None, weights: Path | None = None, precision: str = "auto"
+        cls,
+        artifact: Artifact,
+        device: str | None = None,
+        weights: Path | None = None,
+        precision: str = "auto",
+        verify: bool = False,
     ) -> "Predictor":
         """The same for an artifact that is open already."""
         place = find_device(device)
-        return cls(artifact.build(weights).to(place), artifact.spec, precision)
+        return cls(artifact.build(weights, verify).to(place), artifact.spec, precision)
 
     @property
     def device(self) -> torch.device:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpt_classifier import torch_files
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.errors import OptionError, UserError, first_line
 from gpt_classifier.models.gpt import GPT, GPTConfig
@@ -342,6 +343,7 @@ def _safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _state_dict(file: Path) -> Iterable[tuple[str, Tensor]]:
+    torch_files.check(file)
     mapped = zipfile.is_zipfile(file)  # files of torch before 1.6 are not, and are read whole
     state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

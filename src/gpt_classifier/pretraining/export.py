@@ -1,12 +1,12 @@
 """A pretrained model as a folder that `model.weights` takes, and transformers too."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from gpt_classifier.atomic import replacing, write_json, write_text
 from gpt_classifier.models.gpt import GPT
 from gpt_classifier.models.weights import TRANSPOSED
 from gpt_classifier.pretraining.vocabulary import save_vocabulary
@@ -52,15 +52,15 @@ def export(model: GPT, ranks: dict[bytes, int], facts: Pretrained, folder: Path)
         facts: for the card.
         folder: is made; files of the same names are overwritten.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     state = {
         name: (tensor.t() if name.endswith(TRANSPOSED) else tensor).detach().cpu().to(torch.bfloat16).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    save_file(state, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(released_config(model), indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / "model.safetensors") as part:
+        save_file(state, part, {"format": "pt"})
+    write_json(folder / "config.json", released_config(model))
     save_vocabulary(ranks, folder / "vocabulary.tiktoken")
-    (folder / "README.md").write_text(card(model, facts), encoding="utf-8")
+    write_text(folder / "README.md", card(model, facts))
 
 
 def released_config(model: GPT) -> dict[str, object]:

@@ -16,6 +16,8 @@ from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.utils.data import DataLoader
 
+from gpt_classifier import torch_files
+from gpt_classifier.atomic import write_text
 from gpt_classifier.config import instantiate
 from gpt_classifier.data.tokenizers import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
 from gpt_classifier.errors import UserError, expect_number, option_group
@@ -26,7 +28,9 @@ from gpt_classifier.pretraining.export import Pretrained, export
 from gpt_classifier.pretraining.module import PretrainingModule, chunk_loss
 from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary
 from gpt_classifier.schema import check_types
+from gpt_classifier.signals import ended_in_order
 from gpt_classifier.training.build import resolve_precision
+from gpt_classifier.training.callbacks import OwnSignals
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.quiet import quiet
@@ -49,7 +53,7 @@ def pretrain(cfg: DictConfig, context: RunContext) -> float:
         UserError: something that a user can mend.
     """
     assert context.folder is not None, "a pretraining leaves a folder of weights"
-    with quiet():
+    with quiet(), ended_in_order():
         return _pretrain(cfg, context.folder, context.choices.get("model", "gpt"))
 
 
@@ -97,7 +101,7 @@ def _pretrain(cfg: DictConfig, run_dir: Path, name: str) -> float:
     log.info("model    %s parameters", f"{sum(p.numel() for p in backbone.parameters()):,}")
     log.info("trainer  %s, precision %s, %d steps", cfg.trainer.accelerator, trainer.precision, trainer.max_steps)
     if trainer.is_global_zero:
-        OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         save_vocabulary(ranks, run_dir / "vocabulary.tiktoken")
     train_windows = TrainWindows(
         train_ids,
@@ -185,6 +189,7 @@ def build_trainer(cfg: DictConfig, run_dir: Path) -> Trainer:
     trainer: Trainer = instantiate(
         cfg.trainer,
         callbacks=[
+            OwnSignals(),
             checkpoints,
             LearningRateMonitor(logging_interval="step"),
             TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 0),
@@ -243,7 +248,7 @@ def _hardware(trainer: Trainer) -> str:
 def _open_checkpoint(ckpt_path: Path) -> dict[str, Any]:
     hint = "Set ckpt_path to the checkpoints/last.ckpt of the pretraining that is to go on."
     try:
-        checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch_files.load(ckpt_path)
         return {"pretraining": checkpoint["pretraining"], "global_step": checkpoint["global_step"]}
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise UserError(f"ckpt_path: {ckpt_path} is not a whole checkpoint of a pretraining. {hint}") from error

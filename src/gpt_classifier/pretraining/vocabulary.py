@@ -1,9 +1,9 @@
 """A byte-level BPE vocabulary from text (Sennrich et al., 2016; over bytes as in Radford et al., 2019)."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from gpt_classifier.atomic import write_text
 from gpt_classifier.data.tokenizers import ranks_to_text
 from gpt_classifier.errors import UserError
 
@@ -51,6 +51,4 @@ def _byte_values() -> dict[str, int]:
 
 def save_vocabulary(ranks: dict[bytes, int], path: Path) -> None:
     """Write a rank file as tiktoken's; it appears whole or not at all."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(ranks_to_text(ranks), encoding="ascii")
-    os.replace(part, path)
+    write_text(path, ranks_to_text(ranks))

@@ -25,7 +25,7 @@ from gpt_classifier.models.pooling import Pooling
 from gpt_classifier.models.weights import Base, content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.schema import check_types
-from gpt_classifier.training.callbacks import FillPrefix, Progress
+from gpt_classifier.training.callbacks import FillPrefix, OwnSignals, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.module import ClassifierModule
@@ -53,8 +53,9 @@ def check(cfg: DictConfig) -> None:
 
 def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -> Trainer:
     """The Lightning trainer with its callbacks, loggers and resolved precision; without a folder it writes nothing."""
+    callbacks = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values()]
     parts: dict[str, Any] = {
-        "callbacks": [FillPrefix(), *(instantiate(callback) for callback in (cfg.get("callbacks") or {}).values())],
+        "callbacks": [OwnSignals(), FillPrefix(), *callbacks],
         "logger": [_build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items()],
         "precision": resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         "plugins": [AtomicCheckpointIO()],

@@ -11,7 +11,19 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
+from gpt_classifier.signals import take_back
+
 log = logging.getLogger(__name__)
+
+
+class OwnSignals(Callback):
+    """Lets SIGTERM end a run as Ctrl-C does, not with Lightning's status 0 and, under Slurm, not queued again.
+
+    What Lightning would save for that is from the middle of an epoch, and can't be resumed exactly.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        take_back()
 
 
 class FillPrefix(Callback):

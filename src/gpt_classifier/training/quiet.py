@@ -1,6 +1,7 @@
 """Say what concerns the user, once."""
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,13 @@ def quiet(all_of_it: bool = False) -> Iterator[None]:
     levels = {"lightning.pytorch": logging.WARNING, "lightning.fabric": logging.WARNING}
     if all_of_it or rank_zero_only.rank != 0:  # type: ignore[attr-defined] # known before the trainer is
         levels["gpt_classifier"] = logging.ERROR
+    hook = threading.excepthook
+
+    def excepthook(failed: threading.ExceptHookArgs) -> None:
+        # TensorBoard's thread: the error is raised again in the next thread that writes
+        if type(failed.thread).__name__ != "_AsyncWriterThread" or not isinstance(failed.exc_value, OSError):
+            hook(failed)
+
     before = {name: logging.getLogger(name).level for name in levels}
     with warnings.catch_warnings():
         for message in OF_NO_CONCERN:
@@ -37,7 +45,9 @@ def quiet(all_of_it: bool = False) -> Iterator[None]:
         try:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
+            threading.excepthook = excepthook
             yield
         finally:
+            threading.excepthook = hook
             for name, level in before.items():
                 logging.getLogger(name).setLevel(level)

@@ -25,11 +25,11 @@ def write_figures(
 ) -> None:
     """`loss.png`, `accuracy.png` and the best epoch's `confusion_matrix.png`, on test if measured, else validation."""
     for what in ("loss", "accuracy"):
-        curves(history, what).savefig(run_dir / f"{what}.png", dpi=150)
+        figures.save(curves(history, what), run_dir / f"{what}.png")
     split = next((split for split in ("test", "val") if split in best), None)
     if split is not None:
         figure = figures.confusion_matrix(best[split]["confusion_matrix"], class_names, f"{split}, best epoch")
-        figure.savefig(run_dir / "confusion_matrix.png", dpi=150)
+        figures.save(figure, run_dir / "confusion_matrix.png")
 
 
 def log_evaluation(loggers: Sequence[Logger], metrics: dict[str, Metrics], step: int) -> None:

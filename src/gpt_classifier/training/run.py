@@ -13,10 +13,11 @@ from typing import Any
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from gpt_classifier.atomic import replacing, write_json, write_text
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import text_hash
 from gpt_classifier.device import peak_memory_gb
-from gpt_classifier.json_files import write_json
+from gpt_classifier.signals import ended_in_order
 from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.callbacks import BestWeights
@@ -61,7 +62,7 @@ def train(config: DictConfig, context: RunContext) -> Result:
         UserError: something that a user can fix.
     """
     started = time.perf_counter()
-    with quiet(all_of_it=context.folder is None):
+    with quiet(all_of_it=context.folder is None), ended_in_order():
         check(config)
         measured = what_to_measure(config, context)
         seed_everything(config.seed, verbose=False)
@@ -139,13 +140,13 @@ def count_parameters(module: ClassifierModule) -> dict[str, int]:
 
 def keep_inputs(config: DictConfig, run_dir: Path, data: MessageDataModule) -> None:
     """The resolved configuration and the splits: the messages' rows in their source, labels, hashes, perhaps texts."""
-    (run_dir / "splits").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, run_dir / "config.yaml", resolve=True)
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     columns = ["row", "label", "hash", *(["text"] if data.keeps_texts else [])]
     for name in data.splits:
         frame = data.split_frame(name)
         frame["hash"] = frame["text"].map(text_hash)
-        frame[columns].to_csv(run_dir / "splits" / f"{name}.csv", index=False, quoting=csv.QUOTE_ALL)
+        with replacing(run_dir / "splits" / f"{name}.csv") as part:
+            frame[columns].to_csv(part, index=False, quoting=csv.QUOTE_ALL)
 
 
 def fit_and_evaluate(

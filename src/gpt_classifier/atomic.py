@@ -1,0 +1,68 @@
+"""Files that are whole or not there."""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpt_classifier.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write to, which takes the place of `path` at the end.
+
+    Whatever goes wrong, an interruption too, `path` stays as it was, and nothing else is left.
+
+    Args:
+        path: the file; its folder is made when needed.
+
+    Raises:
+        UserError: it can't be written, as on a full disk.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise not_written(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def not_written(path: Path, error: OSError) -> UserError:
+    """What a person is told about an output that could not be written."""
+    reason = error.strerror or str(error)
+    return UserError(f"{path} can't be written: {reason}. Make room or set another place; what was there is unchanged.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A UTF-8 file, whole or not at all.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON that every reader takes, whole or not at all; what is not a number, as in a run that diverged, is `null`.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    write_text(path, json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n")
+
+
+def without_nan(content: Any) -> Any:
+    """Plain values with `None` for what is not a finite number, which JSON has no word for."""
+    if isinstance(content, dict):
+        return {key: without_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
