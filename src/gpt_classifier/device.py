@@ -7,6 +7,8 @@ import sys
 
 import torch
 
+from gpt_classifier.errors import UserError
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -38,6 +40,27 @@ def pass_tokens(device: torch.device) -> int:
 def evaluation_tokens(device_type: str) -> int:
     """Tokens of one evaluation batch of texts of like length, as many as keep a device of that type busy."""
     return 4096 if device_type == "cpu" else 32_768
+
+
+def expect_memory(size: int, what: str) -> None:
+    """Refuse what can't fit in this machine's memory, before anything is allocated.
+
+    Args:
+        size: in bytes.
+        what: needs it, for the message.
+
+    Raises:
+        UserError: it is larger than the whole memory. Nothing is checked where the system does not tell.
+    """
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return
+    if size > total:
+        raise UserError(
+            f"memory: {what} need {size / 1e9:,.0f} GB, but this machine has {total / 1e9:,.1f} GB. "
+            f"Choose a smaller model."
+        )
 
 
 def peak_memory_gb(device: torch.device) -> float | None:

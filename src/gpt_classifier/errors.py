@@ -67,7 +67,7 @@ def expect_number(
         OptionError: it is not.
     """
     right_type = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not right_type or not low <= value <= high:  # type: ignore[operator]
+    if not right_type or not low <= value <= high or value == math.inf:  # type: ignore[operator]
         kind = "a whole number" if whole else "a number"
         size = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise OptionError(option, f"{kind} {size}", value, hint)

@@ -24,7 +24,8 @@ class Option:
         kind: its type.
         optional: whether it can be null, too.
         low: the smallest number.
-        high: the largest number.
+        high: the largest number, never infinite.
+        empty: whether a `str` can be empty.
         choices: the only words that a `str` can be; none for any.
     """
 
@@ -33,6 +34,7 @@ class Option:
     low: float = -math.inf
     high: float = math.inf
     choices: tuple[str, ...] = ()
+    empty: bool = False
 
     def check(self, name: str, value: object) -> None:
         """Refuse a value that the option does not take.
@@ -54,6 +56,8 @@ class Option:
             expect_one_of(name, value, self.choices)
         elif not isinstance(value, str):
             raise OptionError(name, "text", value, "Quotation marks make text of a number: {field}=\"'…'\".")
+        elif not value.strip() and not self.empty:
+            raise OptionError(name, "text that is not empty", "empty", "Is a shell variable not set?")
 
 
 def _check_bool(name: str, value: object) -> None:
@@ -78,9 +82,13 @@ FLAG = Option("bool")
 OPTIONAL_FLAG = Option("bool", optional=True)
 TEXT = Option("str")
 OPTIONAL_TEXT = Option("str", optional=True)
+FOLDER = Option("str", empty=True)
+SEED = Option("int", low=0, high=2**32 - 1)
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 EVALUATE = ("auto", "all", "final", "val", "never")
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 OPTIONS = {
     "batch_tokens": Option("int", low=1),
@@ -94,31 +102,70 @@ OPTIONS = {
     "callbacks.early_stopping.mode": Option("str", choices=("min", "max")),
     "callbacks.early_stopping.monitor": TEXT,
     "callbacks.early_stopping.patience": Option("int", low=0),
+    "callbacks.best.path": OPTIONAL_TEXT,
+    "callbacks.last.dirpath": OPTIONAL_TEXT,
+    "callbacks.last.filename": TEXT,
+    "callbacks.learning_rate.logging_interval": Option("str", optional=True, choices=("step", "epoch")),
     "callbacks.last.enable_version_counter": FLAG,
     "callbacks.last.save_on_train_epoch_end": FLAG,
     "ckpt_path": OPTIONAL_TEXT,
+    "compile": Option("str", choices=("none", "all", "loss")),
+    "data.batch_size": Option("int", low=1),
+    "data.bucket_batches": Option("int", low=1, high=2**31),
     "data.drop_incomplete": FLAG,
+    "data.encoding": TEXT,
+    "data.fold": Option("int", low=0),
+    "data.folds": Option("int", optional=True, low=2),
+    "data.group_column": OPTIONAL_TEXT,
+    "data.label_column": TEXT,
+    "data.max_length": Option("int", optional=True, low=1),
+    "data.quoting": Option("str", choices=("minimal", "none")),
+    "data.separator": Option("str", optional=True, empty=True),
+    "data.split": TEXT,
+    "data.split_seed": SEED,
+    "data.split_shuffles": Option("int", low=1, high=100),
+    "data.subset_seed": SEED,
+    "data.text_column": TEXT,
+    "data.time_column": OPTIONAL_TEXT,
+    "data.truncate": Option("str", choices=("head", "tail")),
     "data.path": OPTIONAL_TEXT,
     "data.test_path": OPTIONAL_TEXT,
     "data.val_every": Option("int", low=2),
     "data.val_path": OPTIONAL_TEXT,
     "evaluate": Option("str", choices=EVALUATE),
     "freeze.train_head": FLAG,
+    "freeze.n": Option("int", low=1),
+    "freeze.rank": Option("int", low=1),
+    "hardware": OPTIONAL_TEXT,
+    "logger.csv.name": TEXT,
+    "logger.csv.version": FOLDER,
+    "logger.mlflow.experiment_name": TEXT,
+    "logger.mlflow.tracking_uri": TEXT,
     "logger.tensorboard.default_hp_metric": FLAG,
+    "logger.tensorboard.name": TEXT,
+    "logger.tensorboard.version": FOLDER,
+    "logger.wandb.project": TEXT,
     "logger.wandb.offline": FLAG,
     "model.causal": FLAG,
     "model.compile": FLAG,
     "model.dropout": Option("float", low=0, high=1),
+    "model.hub": OPTIONAL_TEXT,
+    "model.revision": OPTIONAL_TEXT,
+    "model.tokenizer": TEXT,
     "model.weights": TEXT,
     "optimizer.fused": OPTIONAL_FLAG,
     "optimizer.lr": Option("float", low=0),
     "optimizer.momentum": Option("float", low=0, high=1),
     "optimizer.muon_lr": Option("float", low=0),
     "optimizer.weight_decay": Option("float", low=0),
+    "procedure.eval_freq": Option("int", low=1),
+    "procedure.eval_iter": Option("int", low=1),
+    "run_dir": OPTIONAL_TEXT,
     "scheduler.final": Option("float", low=0),
     "scheduler.warmup": Option("float", low=0, high=1),
-    "seed": Option("int", low=0, high=2**32 - 1),
+    "seed": SEED,
     "tokens": Option("int", low=1),
+    "trainer.accelerator": Option("str", choices=ACCELERATORS),
     "trainer.accumulate_grad_batches": Option("int", low=1),
     "trainer.barebones": FLAG,
     "trainer.benchmark": OPTIONAL_FLAG,
@@ -130,10 +177,13 @@ OPTIONS = {
     "trainer.inference_mode": FLAG,
     "trainer.log_every_n_steps": Option("int", low=1),
     "trainer.max_epochs": Option("int", low=1),
+    "trainer.num_nodes": Option("int", low=1, high=2**16),
+    "trainer.num_sanity_val_steps": Option("int", low=-1, high=2**31),
     "trainer.precision": Option("str", choices=PRECISIONS),
     "trainer.sync_batchnorm": FLAG,
     "trainer.use_distributed_sampler": FLAG,
     "val_steps": Option("int", low=1),
+    "vocabulary": OPTIONAL_TEXT,
 }
 """By name; options that are not here, and those of a user's own groups, are not checked."""
 
@@ -148,10 +198,41 @@ def check_types(cfg: DictConfig, options: dict[str, Option] | None = None) -> No
     Raises:
         OptionError: at the first of them.
     """
+    if options is None:
+        _check_nodes(cfg, "")
     for name, option in (OPTIONS if options is None else options).items():
-        value = OmegaConf.select(cfg, name, default=_ABSENT)
+        value = OmegaConf.select(cfg, name, default=_ABSENT, throw_on_resolution_failure=False)
         if value is not _ABSENT:
             option.check(name, value)
+
+
+NODES = (
+    *("cache", "callbacks", "data", "freeze", "logger", "model", "optimizer", "pooling", "procedure", "scheduler"),
+    *("task", "trainer", "data.module", "data.source", "data.module.source", "model.backbone"),
+)
+"""What a group's file fills, and what builds a part: mappings of options."""
+
+PARTS = ("callbacks", "logger")
+"""Mappings of such mappings, of which null leaves one out."""
+
+
+def _check_nodes(cfg: DictConfig, place: str) -> None:
+    """Refuse a value where a mapping of options belongs, and names of classes that are no names."""
+    for key in map(str, cfg):
+        name = f"{place}{key}"
+        value = OmegaConf.select(cfg, key, throw_on_resolution_failure=False)
+        if isinstance(value, DictConfig):
+            _check_nodes(value, f"{name}.")
+        elif key == "_target_" and not isinstance(value, str):
+            raise OptionError(name, "the name of a class or function, such as package.module.Class", value)
+        elif key == "_partial_" and not isinstance(value, bool):
+            _check_bool(name, value)
+        elif value is not None and (name in NODES or place.rstrip(".") in PARTS):
+            raise OptionError(name, "options, such as {a: 1}", value, _how_to_choose(name))
+
+
+def _how_to_choose(name: str) -> str:
+    return "" if "." in name else "{field}=FILE chooses a file of conf/{field}, and {field}.KEY=VALUE sets one option."
 
 
 _ABSENT = object()

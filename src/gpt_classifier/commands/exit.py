@@ -36,14 +36,39 @@ def paragraph_of(error: BaseException, traceback_place: str) -> str | None:
     Returns:
         The paragraph, or `None` for an error that nobody foresaw.
     """
-    link: BaseException | None = error
-    while link is not None:
+    links = [error]
+    while (cause := links[-1].__cause__) is not None:
+        links.append(cause)
+    for link in links:
         if isinstance(link, UserError):
             return str(link)
+    for link in reversed(links):  # what began it says more than what it led to
         if told := _most_likely(link):
             return f"{told} {traceback_place}"
-        link = link.__cause__
     return None
+
+
+NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "annot allocate memory",
+    "failed to map segment",
+    "start new thread",
+)
+LESS_MEMORY = "A smaller model, data.batch_size, data.max_length or cache.max_gb needs less; so does freeze=last_block."
+PROCESS_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "NCCL error",
+    "Broken pipe",
+    "Timed out waiting",
+)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return True
+    return isinstance(error, RuntimeError | OSError | ImportError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def _most_likely(error: BaseException) -> str | None:
@@ -52,14 +77,25 @@ def _most_likely(error: BaseException) -> str | None:
         return f"{error.strerror}. Make room, or set another place."
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}. Set another place, or make this one fit."
+    if _lacks_memory(error):
+        return f"There is not enough memory: {first_line(error)}. {LESS_MEMORY}"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in PROCESS_LOST):
+        return (
+            f"Another process of this run ended, or can't be reached: {first_line(error)}. What it printed, or the "
+            f"system's log where it ran out of memory, says why. Fewer of them need less memory: trainer.devices=1."
+        )
+    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+        return f"callbacks.early_stopping.monitor: it is not measured in this run. {first_line(error)}"
     # by name: a module that was never imported raised nothing, and each takes long to import
     names = {base.__name__ for base in type(error).__mro__}
     if "OmegaConfBaseException" in names:
         return f"{' '.join(str(error).split())}."
     if "MisconfigurationException" in names:
         return f"trainer: Lightning refuses these settings: {first_line(error)}"
-    if "InstantiationException" in names and isinstance(error.__cause__, TypeError | ValueError):
+    if "InstantiationException" in names and isinstance(error.__cause__, AttributeError | ImportError | TypeError):
         return f"{first_line(error)} {first_line(error.__cause__)}"
+    if "InstantiationException" in names and isinstance(error.__cause__, ValueError | None):
+        return f"{first_line(error)} {first_line(error.__cause__) if error.__cause__ else ''}".rstrip()
     return None
 
 

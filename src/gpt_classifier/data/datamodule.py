@@ -162,6 +162,7 @@ class MessageDataModule(LightningDataModule):
         expect_number("batch_size", batch_size, 1, whole=True)
         expect_number("bucket_batches", bucket_batches, 1, whole=True)
         expect_number("split_seed", split_seed, 0, 2**32 - 1, whole=True)
+        expect_number("seed", seed, 0, 2**32 - 1, whole=True)
         expect_number("split_shuffles", split_shuffles, 1, 100, whole=True)
         expect_number("subset_seed", subset_seed, 0, 2**32 - 1, whole=True)
         expect_one_of("truncate", truncate, ("head", "tail"))

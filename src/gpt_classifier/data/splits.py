@@ -86,7 +86,7 @@ def split(
     if folds is None:
         pool = CUTS[how](pool, fractions, seed)
     else:
-        _check_folds(given, how, folds, fold)
+        _check_folds(given, len(pool), how, folds, fold)
         in_fold = FOLDS[how](pool, folds, seed) == fold
         pool = pd.concat([CUTS[how](pool[~in_fold], fractions, seed), pool[in_fold].assign(split="test")])
     joined = pd.concat([pool, given])
@@ -126,8 +126,8 @@ def _check_given_groups(pool: pd.DataFrame, given: pd.DataFrame) -> None:
         )
 
 
-def _check_folds(given: pd.DataFrame, how: Split, folds: int, fold: int) -> None:
-    expect_number("folds", folds, 2, whole=True)
+def _check_folds(given: pd.DataFrame, messages: int, how: Split, folds: int, fold: int) -> None:
+    expect_number("folds", folds, 2, messages, whole=True)
     expect_number("fold", fold, 0, folds - 1, whole=True)
     if how not in FOLDS:
         raise OptionError("split", f"{', '.join(FOLDS)} with folds, as every message is tested once", how)

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from gpt_classifier.errors import OptionError, expect_bool, expect_number
 from gpt_classifier.models.backbone import AdaptableLinear, Backbone, take
 
+LARGEST, MOST_BLOCKS = 10**8, 1000
+"""Sizes far beyond any model: more are a slip, and would take hours to be refused by memory."""
+
 
 @dataclass(frozen=True)
 class GPTConfig:
@@ -30,7 +33,8 @@ class GPTConfig:
         causal: each token sees itself and earlier ones, as in pretraining; `False` lets it see the whole text.
 
     Raises:
-        OptionError: `n_embd` is not a multiple of `n_head`, or a size is no positive whole number.
+        OptionError: `n_embd` is not a multiple of `n_head`, or a size is no whole number from 1 to `LARGEST`, or
+            `MOST_BLOCKS` for the number of blocks.
     """
 
     vocab_size: int = 50257
@@ -42,8 +46,9 @@ class GPTConfig:
     causal: bool = True
 
     def __post_init__(self) -> None:
-        for size in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-            expect_number(size, getattr(self, size), 1, whole=True)
+        for size in ("vocab_size", "n_positions", "n_embd", "n_head"):
+            expect_number(size, getattr(self, size), 1, LARGEST, whole=True)
+        expect_number("n_layer", self.n_layer, 1, MOST_BLOCKS, whole=True)
         expect_number("dropout", self.dropout, 0, 1)
         expect_bool("causal", self.causal)
         if self.n_embd % self.n_head:

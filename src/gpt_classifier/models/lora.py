@@ -112,12 +112,16 @@ def add_adapters(model: Classifier, lora: LoRA) -> None:
         lora: what they are like.
 
     Raises:
-        OptionError: the model has no such layer.
+        OptionError: the model has no such layer, or the rank is larger than its width.
     """
     layers = [*model.backbone.linears(), AdaptableLinear(model, "head", (HEAD,))]
     known = list(dict.fromkeys(part for layer in layers for part in layer.parts))
     if not set(lora.layers) <= set(known):
         raise OptionError("layers", f"some of {', '.join(known)}", lora.layers, "Set it as in '{field}=[query,value]'.")
+    width = model.backbone.width
+    expect_number(
+        "rank", lora.rank, 1, width, whole=True, hint=f"More than the width of the model, {width}, adds nothing."
+    )
     for layer in layers:
         adapted = [i for i, part in enumerate(layer.parts) if part in lora.layers]
         if adapted:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from gpt_classifier import torch_files
 from gpt_classifier.assets import ASSETS
+from gpt_classifier.device import expect_memory
 from gpt_classifier.errors import OptionError, UserError, first_line
 from gpt_classifier.models.gpt import GPT, GPTConfig
 
@@ -106,10 +107,11 @@ def load_backbone(config: GPTConfig, path: Path | None) -> tuple[GPT, StateDict]
         The backbone, and the `weight` and `bias` of a classification head if the file holds one, else `{}`.
 
     Raises:
-        UserError: a damaged file, values that are no weights, or weights of another model.
+        UserError: a damaged file, values that are no weights, weights of another model, or more than fit in memory.
     """
     with torch.device("meta"):  # shapes only: each weight is allocated once, when its value is known
         model = GPT(config)
+    expect_memory(sum(4 * p.numel() for p in model.parameters()), "the weights of this model")
     if path is None:
         return model.to_empty(device="cpu").initialise(), {}
     _check_config(config, path)

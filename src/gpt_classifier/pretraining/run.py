@@ -194,7 +194,7 @@ def build_trainer(cfg: DictConfig, run_dir: Path) -> Trainer:
             LearningRateMonitor(logging_interval="step"),
             TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 0),
         ],
-        logger=[instantiate(logger) for logger in (cfg.get("logger") or {}).values()],
+        logger=[instantiate(logger) for logger in (cfg.get("logger") or {}).values() if logger is not None],
         precision=resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         plugins=[AtomicCheckpointIO()],
         max_epochs=-1,

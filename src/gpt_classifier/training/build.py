@@ -17,7 +17,7 @@ from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import Source
 from gpt_classifier.data.tokenizers import expect_vocabulary, load_tokenizer
 from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16
-from gpt_classifier.errors import UserError, first_line, option_group
+from gpt_classifier.errors import UserError, expect_number, first_line, option_group
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.families import empty_backbone, load_classifier
 from gpt_classifier.models.freezing import hold_frozen, hold_trained
@@ -31,6 +31,8 @@ from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.module import ClassifierModule
 
 log = logging.getLogger(__name__)
+
+MOST_PROCESSES = 1024  # of one machine
 
 REFUSED = {
     "trainer.limit_test_batches": "every report here covers whole splits. data.train_size trains on fewer messages",
@@ -46,6 +48,9 @@ def check(cfg: DictConfig) -> None:
         UserError: at the first of them.
     """
     check_types(cfg)
+    devices = cfg.trainer.get("devices")
+    if isinstance(devices, int):  # others are Lightning's affair
+        expect_number("trainer.devices", devices, -1, MOST_PROCESSES, whole=True, hint="auto takes all that there are.")
     for option, reason in REFUSED.items():
         if OmegaConf.select(cfg, option) is not None:
             raise UserError(f"{option} can't be set: {reason}.")
@@ -53,10 +58,12 @@ def check(cfg: DictConfig) -> None:
 
 def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -> Trainer:
     """The Lightning trainer with its callbacks, loggers and resolved precision; without a folder it writes nothing."""
-    callbacks = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values()]
+    callbacks = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
     parts: dict[str, Any] = {
         "callbacks": [OwnSignals(), FillPrefix(), *callbacks],
-        "logger": [_build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items()],
+        "logger": [
+            _build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items() if logger is not None
+        ],
         "precision": resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         "plugins": [AtomicCheckpointIO()],
     }
