@@ -8,8 +8,8 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
-    ("errors", "paths", "assets", "json_files", "csv_files", "__init__"),
-    ("tasks", "device", "figures", "schema"),
+    ("errors", "paths", "assets", "json_files", "__init__"),
+    ("tasks", "device", "figures", "schema", "tables", "texts"),
     ("models", "data"),
     ("artifact", "config", "activations"),
     ("training",),
