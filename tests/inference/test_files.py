@@ -156,15 +156,16 @@ def test_what_can_not_be_read_is_told_and_leaves_no_output(tmp_path: Path, monke
     assert not list(tmp_path.glob("out*"))
 
 
-def test_interrupted_output_never_looks_complete(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, SystemExit(143)])  # Ctrl-C, and how commands end at SIGTERM
+def test_interrupted_output_never_looks_complete(tmp_path: Path, reason: BaseException) -> None:
     (tmp_path / "out.csv").write_text("of an earlier run")
 
     def interrupted() -> None:
         with files.written(tmp_path / "out.csv", "utf-8") as written:
             written.write("half")
-            raise KeyboardInterrupt
+            raise reason
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
         interrupted()
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
     assert (tmp_path / "out.csv").read_text() == "of an earlier run"
