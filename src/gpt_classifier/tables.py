@@ -23,7 +23,7 @@ LONGEST_FIELD = 10_000_000  # characters: more is an unclosed quotation mark
 DEEPEST = 100  # lists and objects inside one another in a line of JSON
 EMPTY_LINE = "the line is empty"
 TOO_MANY_FIELDS = "the row has more fields than the header"
-PARQUET_ROWS, PARQUET_BUFFER = 128, 2**20  # rows that are Python values at a time; bytes
+PARQUET_ROWS, PARQUET_BUFFER = 128, 2**20  # of which a part is held at a time; bytes
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class _Whole(io.BufferedReader):
             raise OptionError(
                 "path",
                 f"a file that stays as it is while it is read, {self.expected:,} bytes",
-                f"{self.path}, which another program cut to {self.tell():,} bytes",
+                f"{self.path}, which ended after {self.tell():,} bytes",
             )
         return part
 
@@ -250,7 +250,9 @@ def expect_column(option: str, column: str, columns: Sequence[str], name: str) -
         raise OptionError(option, f"a column of {name} ({shown})", repr(column), "Set {field} to one of these.")
 
 
-def read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[list[str], Iterator[Row]]:
+def read_parquet(
+    path: Path, wanted: Sequence[str] | None = None, rows_at_once: int = PARQUET_ROWS
+) -> tuple[list[str], Iterator[Row]]:
     """The columns of a Parquet file and its rows, with Python's values, read as they are asked for.
 
     A value that Python has no word for, such as a date after the year 9999, becomes a string that says so.
@@ -258,6 +260,7 @@ def read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[list[
     Args:
         path: of the file.
         wanted: columns that rows have; `None` for all.
+        rows_at_once: that are Python values at a time: more are faster, and take more memory.
 
     Raises:
         OptionError: of `path`: it can't be read, or two columns have one name.
@@ -279,7 +282,7 @@ def read_parquet(path: Path, wanted: Sequence[str] | None = None) -> tuple[list[
 
     def rows() -> Iterator[Row]:
         with file:
-            batches = file.iter_batches(batch_size=PARQUET_ROWS, columns=wanted and chosen)
+            batches = file.iter_batches(batch_size=rows_at_once, columns=wanted and chosen)
             while True:
                 try:
                     batch = next(batches)

@@ -92,7 +92,13 @@ def test_codec_that_is_no_encoding_of_text_is_told(
         main(["--checkpoint", checkpoint, "--encoding", "hex", *arguments])
 
 
-def test_output_may_be_a_device(checkpoint: str, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+def test_output_may_be_a_device_or_standard_output(
+    checkpoint: str, capfd: pytest.CaptureFixture, tmp_path: Path
+) -> None:
     (tmp_path / "in.csv").write_text("text\nhello\n")
-    main(["--checkpoint", checkpoint, "--input", str(tmp_path / "in.csv"), "--output", os.devnull])
-    assert "1 messages in" in capsys.readouterr().err
+    for place in (os.devnull, "/dev/stdout"):
+        main(["--checkpoint", checkpoint, "--input", str(tmp_path / "in.csv"), "--output", place])
+        out, err = capfd.readouterr()
+        assert out.startswith("text,predicted_label" if place == "/dev/stdout" else "")
+        assert "1 messages in" in err
+    assert not Path(os.devnull).is_file()

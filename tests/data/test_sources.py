@@ -87,7 +87,7 @@ def in_parquet(path: Path, **columns: pa.Array) -> Table:
         (pa.array(["a", "b"]), pa.array([date(2026, 1, 1)] * 2), "the label is a date or time"),
         (pa.array(["a", "b"]), pa.array([1.0, math.inf]), r"the label is infinite \(1, the first in data row 2"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else str(value.type),
 )
 def test_parquet_columns_of_other_types_are_refused(
     tmp_path: Path, texts: pa.Array, labels: pa.Array, expected: str

@@ -226,9 +226,9 @@ def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
 
 
 def is_special(path: Path) -> bool:
-    """Whether there is something that is no regular file, such as a FIFO, a terminal or `/dev/null`."""
+    """Whether there is something that is not to be replaced: a FIFO, a terminal, `/dev/null`, `/dev/stdout`."""
     try:
-        return not stat.S_ISREG(path.stat().st_mode)
+        return _is_standard_output(path) or not stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False
 

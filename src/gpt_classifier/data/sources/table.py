@@ -136,7 +136,7 @@ class Table:
                     _, rows = read_rows(source, "jsonl", str(path))
                     yield [], (row for row in rows if row.reason != EMPTY_LINE)
             case ".parquet":
-                yield read_parquet(path, list(self.columns.values()))
+                yield read_parquet(path, list(self.columns.values()), rows_at_once=2048)
             case ending:
                 raise OptionError(
                     "path",
