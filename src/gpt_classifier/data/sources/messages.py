@@ -93,29 +93,35 @@ def find_usable(rows: Iterable[Row], columns: Mapping[str, str]) -> Found:
         columns: the column of each role; those of the roles `text` and `label` decide.
     """
     found = Found({role: [] for role in columns})
-    known: dict[str, str] = {}  # names of labels that are strings: a few, of very many rows
+    known: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(rows):
         found.total += 1
-        fields, reason, label = row.fields, row.reason, row.fields.get(columns["label"])
+        fields, reason, name = row.fields, row.reason, ""
         if not reason:
             if not fields.keys() <= found.keys.keys():
                 found.keys |= dict.fromkeys(fields)
-            reason = text_of(fields, columns["text"])[1]
-            if not reason and not (isinstance(label, str) and label in known):
-                reason = why_no_label(label)
+            _, reason = text_of(fields, columns["text"])
+        if not reason:
+            name, reason = _name_of(fields.get(columns["label"]), known)
         if reason:
             kind = reason.partition(":")[0]
             count, first = found.unusable.get(kind, (0, number))
             found.unusable[kind] = (count + 1, first)
             continue
         found.numbers.append(number)
-        name = known.get(label) if isinstance(label, str) else None
-        if name is None:
-            name = label_name(label)
-            if isinstance(label, str):
-                known[label] = name
         for role, column in columns.items():
             found.columns[role].append(name if role == "label" else fields.get(column))
+    return found
+
+
+def _name_of(label: object, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    """A label's class name, and why it is none, or an empty string; `known` keeps both for labels that are strings."""
+    if isinstance(label, str) and label in known:
+        return known[label]
+    reason = why_no_label(label)
+    found = ("" if reason else label_name(label), reason)
+    if isinstance(label, str):
+        known[label] = found
     return found
 
 
