@@ -9,7 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
     ("errors", "paths", "assets", "json_files", "__init__"),
-    ("tasks", "device", "figures", "schema", "tables", "texts"),
+    ("tasks", "device", "figures", "schema", "tables"),
     ("models", "data"),
     ("artifact", "config", "activations"),
     ("training",),

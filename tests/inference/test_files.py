@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from gpt_classifier import tables
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference import files
 from gpt_classifier.inference.files import Count, Writer
+from gpt_classifier.tables import reading
 
 
 def by_length(texts: Sequence[str]) -> np.ndarray:
@@ -150,7 +150,7 @@ def test_what_can_not_be_read_is_told_and_leaves_no_output(tmp_path: Path, monke
     for content, options, message in cases:
         with pytest.raises(UserError, match=message):
             run(content, "csv", "csv", tmp_path, **options)
-    monkeypatch.setattr(tables, "LONGEST_FIELD", 1000)
+    monkeypatch.setattr(reading, "LONGEST_FIELD", 1000)
     with pytest.raises(UserError, match="Is a quotation mark left open"):
         run(b'text\nok\n"open' + b"\n more" * 1000, "csv", "csv", tmp_path)
     assert not list(tmp_path.glob("out*"))
@@ -189,7 +189,7 @@ def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
             return len(text)
 
     target = Target()
-    columns, rows = tables.read_rows(lines(), "csv", "in.csv")  # type: ignore[arg-type]
+    columns, rows = reading.read_rows(lines(), "csv", "in.csv")  # type: ignore[arg-type]
     writer = Writer(target, "csv", columns, ["a", "b"])
     with_texts = (files.with_text(row, "id") for row in rows)
     count = files.classify(with_texts, lambda texts: np.ones((len(texts), 2)) / 2, writer)
@@ -224,7 +224,7 @@ def test_of_a_parquet_file_a_part_is_held_at_a_time(tmp_path: Path) -> None:
     texts = [os.urandom(500).hex() for _ in range(30_000)]  # 30 MB in one row group
     pyarrow.parquet.write_table(pa.table({"text": texts}), tmp_path / "in.parquet", row_group_size=30_000)
     before = most = pa.total_allocated_bytes()
-    _, rows = tables.read_parquet(tmp_path / "in.parquet")
+    _, rows = reading.read_parquet(tmp_path / "in.parquet")
     for expected, row in zip(texts, rows, strict=True):
         assert row.fields["text"] == expected
         most = max(most, pa.total_allocated_bytes())

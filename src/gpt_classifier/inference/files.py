@@ -16,10 +16,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from gpt_classifier import tables
 from gpt_classifier.errors import OptionError, UserError, printable
 from gpt_classifier.json_files import without_nan
-from gpt_classifier.texts import text_of, why_no_text
+from gpt_classifier.tables import reading
+from gpt_classifier.tables.texts import text_of, why_no_text
 
 WRITTEN = ("csv", "tsv", "jsonl", "txt")
 READ = (*WRITTEN, "parquet")
@@ -37,7 +37,7 @@ ARGUMENTS = {
     "encoding": ("--encoding", "Set {field} to what it is, often utf-8, utf-16, latin-1 or cp1252."),
     "quoting": ("--quoting", "Is a quotation mark left open? {field} none takes them as text."),
 }
-"""How the command calls what `tables` names, and what fixes it."""
+"""How the command calls what `tables.reading` names, and what fixes it."""
 
 
 @dataclass
@@ -117,25 +117,25 @@ def opened_rows(
     with as_arguments():
         if kind == "parquet":
             assert path is not None
-            columns, rows = tables.read_parquet(path)
+            columns, rows = reading.read_parquet(path)
             yield columns, _with_texts(columns, rows, text_column, path)
             return
-        with tables.opened(path, encoding, keep_bytes=True) as source:
-            name, separator = tables.name_of(path), "\t" if kind == "tsv" else ","
-            columns, rows = tables.read_rows(
+        with reading.opened(path, encoding, keep_bytes=True) as source:
+            name, separator = reading.name_of(path), "\t" if kind == "tsv" else ","
+            columns, rows = reading.read_rows(
                 source, "csv" if kind == "tsv" else kind, name, separator=separator, quoting=quoting
             )
-            tables.expect_own_names(columns, name)
+            reading.expect_own_names(columns, name)
             yield columns, _with_texts(columns, rows, "text" if kind == "txt" else text_column, path)
 
 
-def _with_texts(columns: list[str], rows: Iterable[tables.Row], text_column: str, path: Path | None) -> Iterator[Row]:
+def _with_texts(columns: list[str], rows: Iterable[reading.Row], text_column: str, path: Path | None) -> Iterator[Row]:
     if columns:
-        tables.expect_column("text_column", text_column, columns, tables.name_of(path))
+        reading.expect_column("text_column", text_column, columns, reading.name_of(path))
     return (with_text(row, text_column) for row in rows)
 
 
-def with_text(row: tables.Row, text_column: str) -> Row:
+def with_text(row: reading.Row, text_column: str) -> Row:
     """A row with the text of one of its columns, or why there is none."""
     text, reason = text_of(row.fields, text_column)
     return Row(row.fields, "" if row.reason else text, row.reason or reason, row.size)
@@ -197,7 +197,7 @@ def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
         UserError: it can't be written, or there is no such encoding.
     """
     with as_arguments():
-        tables.text_encoding(encoding)
+        reading.text_encoding(encoding)
     if path is None or _is_standard_output(path):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding=encoding, errors="surrogateescape", newline="")

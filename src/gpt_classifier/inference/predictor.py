@@ -17,8 +17,8 @@ from gpt_classifier.errors import UserError, expect_one_of, first_line
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import hold_frozen
 from gpt_classifier.models.lora import merge
+from gpt_classifier.tables.texts import list_of
 from gpt_classifier.tasks import task_from_state
-from gpt_classifier.texts import list_of
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 

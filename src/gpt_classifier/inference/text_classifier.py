@@ -15,7 +15,7 @@ from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.lora import merge
 from gpt_classifier.models.pooling import Pooling
-from gpt_classifier.texts import list_of
+from gpt_classifier.tables.texts import list_of
 
 
 class TextClassifier:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from gpt_classifier.data.sources.messages import Messages, in_order
 from gpt_classifier.errors import OptionError
-from gpt_classifier.texts import label_name, list_of, why_no_label, why_no_text
+from gpt_classifier.tables.texts import label_name, list_of, why_no_label, why_no_text
 
 
 class Texts:

@@ -9,10 +9,19 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from gpt_classifier.data.sources.messages import Found, Messages, find_usable, in_order
+from gpt_classifier.data.sources.messages import Messages, in_order
 from gpt_classifier.errors import OptionError, expect_one_of
-from gpt_classifier.tables import EMPTY_LINE, Row, expect_column, expect_own_names, opened, read_parquet, read_rows
-from gpt_classifier.texts import label_name, why_no_label
+from gpt_classifier.tables.reading import (
+    EMPTY_LINE,
+    Row,
+    expect_column,
+    expect_own_names,
+    opened,
+    read_parquet,
+    read_rows,
+)
+from gpt_classifier.tables.texts import label_name, why_no_label
+from gpt_classifier.tables.usable import Found, find_usable
 
 Quoting = Literal["none", "minimal"]
 
