@@ -9,8 +9,8 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
     ("errors", "paths", "assets", "signals", "__init__"),
-    ("atomic", "csv_files"),
-    ("tasks", "device", "figures", "schema", "torch_files"),
+    ("atomic",),
+    ("tasks", "device", "figures", "schema", "tables", "torch_files"),
     ("models", "data"),
     ("artifact", "config", "activations"),
     ("training",),

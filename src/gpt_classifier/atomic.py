@@ -63,6 +63,6 @@ def without_nan(content: Any) -> Any:
     """Plain values with `None` for what is not a finite number, which JSON has no word for."""
     if isinstance(content, dict):
         return {key: without_nan(value) for key, value in content.items()}
-    if isinstance(content, list):
+    if isinstance(content, list | tuple):
         return [without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content

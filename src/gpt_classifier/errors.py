@@ -1,16 +1,31 @@
 """Errors that a person, not a programmer, is meant to read."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+NOT_FOR_TERMINALS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters other than tab and line feed, what changes the direction of text, and lone surrogates."""
+
+
+def printable(text: str) -> str:
+    """A text with escapes, such as `\\x1b`, for what a terminal would obey or could not show.
+
+    Column names and class names come from files that others wrote.
+    """
+    return NOT_FOR_TERMINALS.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
 class UserError(Exception):
     """Something outside the code is wrong: an input, an option, the network.
 
-    Its message is one paragraph: what was expected, what was found, where, and what fixes it.
+    Its message is one paragraph: what was expected, what was found, where, and what fixes it, `printable`.
     Commands print it without a traceback and exit with a status other than 0.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class OptionError(UserError):
@@ -38,7 +53,7 @@ class OptionError(UserError):
         # replace, not format: values may contain braces
         group = self.field[: self.field.rfind(".") + 1]
         hint = self.hint.replace("{field}", self.field).replace("{group}", group)
-        return f"{self.field}: expected {self.expected}, but it is {self.found}. {hint}".rstrip()
+        return printable(f"{self.field}: expected {self.expected}, but it is {self.found}. {hint}".rstrip())
 
 
 @contextmanager
@@ -94,5 +109,13 @@ def expect_bool(option: str, value: object) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """An error's message, short enough to be part of a paragraph."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """An error's message, short enough to be part of a paragraph.
+
+    Of `torch.load`, which advises to load files that it refused all the same, only why it refused is told.
+    """
+    text = str(error)
+    if text.startswith("Weights only load failed"):
+        if "Unsupported operand" in text:
+            return "it is no file of tensors that torch.save wrote"
+        return "it contains objects other than tensors and plain values, which are never loaded"
+    return printable((text.splitlines() or [type(error).__name__])[0])

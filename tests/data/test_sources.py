@@ -2,12 +2,15 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from gpt_classifier.data.sources import SampleSms, SmsSpam, Table, Texts
@@ -59,8 +62,106 @@ def test_classes_may_be_called_none_or_null(tmp_path: Path) -> None:
 def test_missing_values_of_nullable_columns_are_told(tmp_path: Path, dtype: str) -> None:
     labels = pd.array([1, None, 2] if dtype == "Int64" else ["a", None, "b"], dtype=dtype)  # type: ignore[call-overload]
     path = write(tmp_path / "reviews.parquet", pd.DataFrame({"text": list("abc"), "label": labels}))
-    with pytest.raises(UserError, match=r"1 of 3 rows have no label, the first in data row 2"):
+    with pytest.raises(UserError, match=r"1 of 3 rows .*: the label is empty \(1, the first in data row 2\)"):
         Table(str(path), "text", "label").load()
+
+
+def in_parquet(path: Path, **columns: pa.Array) -> Table:
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    return Table(str(path), "text", "label")
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "expected"),
+    [
+        (pa.array([b"a", b"b"]), pa.array(["x", "y"]), r"2 of 2 .* the text is binary, not a string \(2, .* row 1\)"),
+        (
+            pa.array([{"body": "a"}, None]),
+            pa.array(["x", "y"]),
+            r"an object with keys.*; the text is empty \(1",
+        ),
+        (pa.array([["a"], ["b"]]), pa.array(["x", "y"]), "the text is a list, not a string"),
+        (pa.array([1, 2]), pa.array(["x", "y"]), "the text is a number, not a string"),
+        (pa.array(["a", "b"]), pa.array([["x"], ["y"]]), "the label is a list, not a string or a whole number"),
+        (pa.array(["a", "b"]), pa.array([b"x", b"y"]), "the label is binary, not a string or a whole number"),
+        (pa.array(["a", "b"]), pa.array([date(2026, 1, 1)] * 2), "the label is a date or time"),
+        (pa.array(["a", "b"]), pa.array([1.0, math.inf]), r"the label is infinite \(1, the first in data row 2"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value.type),
+)
+def test_parquet_columns_of_other_types_are_refused(
+    tmp_path: Path, texts: pa.Array, labels: pa.Array, expected: str
+) -> None:
+    with pytest.raises(OptionError, match=expected):
+        in_parquet(tmp_path / "a.parquet", text=texts, label=labels).load()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"text": 5, "label": "x"}', "the text is a number, not a string"),
+        ('{"text": ["a"], "label": "x"}', "the text is a list, not a string"),
+        ('{"text": "a", "label": ["x"]}', "the label is a list, not a string or a whole number"),
+        ('{"text": "a", "label": {"x": 1}}', "the label is an object with keys, not a string or a whole number"),
+        ('{"text": "a\\ud800", "label": "x"}', "the text holds bytes or code points that are no characters"),
+        ('{"text": "a", "label": "x\\ud800"}', "the label holds bytes or code points that are no characters"),
+        ('{"label": "x"}', "there is no text"),
+        ('{"text": "a"}', "the label is empty"),
+        ('["a", "x"]', "the line is not a JSON object"),
+        ('{"text": "a", "lab', "the line is not JSON"),
+        (f'{{"text": "a", "label": "x", "deep": {"[" * 900}{"]" * 900}}}', "more than 100 lists and objects"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_lines_of_json_that_are_no_message_are_refused_or_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str, reason: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"text": "a", "label": "x"}}\n\n{line}\n{{"text": "b", "label": 4.0}}\n')
+    with pytest.raises(OptionError, match=rf"a\.jsonl, where 1 of 3 rows .*{reason}.*the first in data row 2\)"):
+        Table(str(path), "text", "label").load()
+    messages = Table(str(path), "text", "label", drop_incomplete=True).load()
+    assert messages.frame["text"].tolist() == ["a", "b"]
+    assert messages.frame["row"].tolist() == [0, 2]
+    assert messages.class_names == ["4", "x"]
+    assert reason in caplog.text
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_whole_number_labels_keep_all_digits_beside_a_missing_one(tmp_path: Path, ending: str) -> None:
+    big = [2**53, 2**53 + 1, None]
+    path = tmp_path / f"a{ending}"
+    if ending == ".parquet":
+        in_parquet(path, text=pa.array(list("abc")), label=pa.array(big))
+    else:
+        path.write_text("\n".join(json.dumps({"text": text, "label": n}) for text, n in zip("abc", big, strict=True)))
+    messages = Table(str(path), "text", "label", drop_incomplete=True).load()
+    assert messages.class_names == ["9007199254740992", "9007199254740993"]
+
+
+def test_other_columns_do_not_matter(tmp_path: Path) -> None:
+    beyond = pa.array([2**62], pa.int64()).cast(pa.timestamp("us"))
+    source = in_parquet(tmp_path / "a.parquet", text=pa.array(["a"]), label=pa.array([True]), when=beyond)
+    assert source.load().class_names == ["True"]
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,,\na,x,,\nb,y,,\n")  # as spreadsheets write empty columns
+    assert Table(str(path), "text", "label").load().frame["text"].tolist() == ["a", "b"]
+
+
+def test_file_of_which_no_row_can_be_used_is_refused_even_if_such_rows_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n,a\n")
+    with pytest.raises(OptionError, match=r"at least one text and its label, .* the text is empty \(1"):
+        Table(str(path), "text", "label", drop_incomplete=True).load()
+
+
+def test_lists_are_no_groups_and_no_times(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "label": "x", "who": ["p"], "when": [1]}\n')
+    with pytest.raises(OptionError, match=r"group_column: .* which has \['p'\] in data row 1"):
+        Table(str(path), "text", "label", group_column="who").load()
+    with pytest.raises(OptionError, match=r"time_column: .* which has \[1\] in data row 1"):
+        Table(str(path), "text", "label", time_column="when").load()
 
 
 def test_given_validation_and_test_files_keep_their_place(tmp_path: Path) -> None:
@@ -89,13 +190,28 @@ def test_label_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("text,label\nhello,a\n  ,b\n", "1 of 2 rows have an empty text, the first in data row 2.*drop_incomplete"),
-        ("text,label\nhello,\nbye,b\n", "1 of 2 rows have no label, the first in data row 1"),
-        ("text,label\nhello,nan\nbye,b\n", "have no label"),
+        (
+            "text,label\nhello,a\n  ,b\n",
+            r"1 of 2 .* text is empty \(1, the first in data row 2\).*drop_incomplete",
+        ),
+        ("text,label\nhello,\nbye,b\n", r"1 of 2 rows .* the label is empty \(1, the first in data row 1\)"),
+        ("text,label\nhello,nan\nbye,b\n", "the label is empty"),
         ("text,label\n", "has no rows"),
         ("", "expected a table with columns"),
-        ("text,label\nhello, big,a\nbye,b\n", r"expected a table with columns .*separator and quoting"),
-        ("text,label\nhello,a\nbye,b,c,d\n", r"expected a table with columns .*separator and quoting"),
+        (
+            "text,label\nhello, big,a\nbye,b\n",
+            r"more fields than .* \(1, .* data row 1\).*separator and quot",
+        ),
+        (
+            "text,label\nhello,a\nbye,b,c,d\n",
+            r"more fields than .* \(1, .* data row 2\).*separator and quot",
+        ),
+        ("text,label\nhello,a\nbye\n", r"the label is empty \(1, the first in data row 2\)"),
+        ("label,text\na,hello\nb\n", r"there is no text \(1, the first in data row 2\)"),
+        (
+            "text,label,text\nhello,a,b\n",
+            r"path: expected .* columns have different names, .* two named 'text'",
+        ),
         ("body,label\nhello,a\n", r"text_column: expected a column of .* \(body, label\), but it is 'text'"),
         ("text;label\nhello;a\n", r"expected a column of .* \(text;label\)"),
     ],
@@ -116,8 +232,7 @@ def test_incomplete_rows_are_dropped_on_request(tmp_path: Path, caplog: pytest.L
     messages = Table(str(path), "text", "label", drop_incomplete=True).load()
     assert messages.frame["text"].tolist() == ["a", "d"]
     assert messages.frame["row"].tolist() == [0, 3]  # as they are numbered in the file
-    assert "dropped 1 rows with an empty text" in caplog.text
-    assert "dropped 1 rows with no label" in caplog.text
+    assert "2 of 4 rows can't be used: the text is empty (1, the first in data row 2); the label" in caplog.text
 
 
 def test_other_encoding_is_told_and_can_be_set(tmp_path: Path) -> None:
@@ -214,7 +329,7 @@ def test_times_are_numbers_dates_or_iso_strings(tmp_path: Path, values: list, ol
             {"time_column": "sent"},
             r"time_column: expected .*ISO 8601 .*but it is 'sent', which has 'soon' in data row 2",
         ),
-        ({"group_column": "customer"}, r"group_column: expected .*every row, but it is 'customer', .* data row 1"),
+        ({"group_column": "customer"}, r"group_column: expected .*every row, .* but it is 'customer', .* data row 1"),
         ({"group_column": "client"}, r"group_column: expected a column of .* \(text, label, customer, sent\)"),
     ],
 )
@@ -244,7 +359,13 @@ def test_texts_in_memory_are_taken_from_any_sequence(kind: Callable) -> None:
     [
         ((["a", " "], ["x", "y"]), r"texts: expected str that are not empty, but it is ' ' in place 1"),
         ((["a", 3], ["x", "y"]), r"texts: .* 3 in place 1"),
-        (("ab", ["x", "y"]), r"texts: expected a sequence of texts, but it is a single str"),
+        ((pd.DataFrame({"text": ["a", "b"]}), ["x", "y"]), r"texts: .* a DataFrame.*such as frame\['text'\]"),
+        (({"a", "b"}, ["x", "y"]), r"texts: .* a set\."),
+        ((["a\ud800", "b"], ["x", "y"]), r"texts: .* no characters"),
+        ((["a", "b"], ["x", "x\ud800"]), r"labels: .* no characters"),
+        ((["a", "b"], [["x"], ["y"]]), r"labels: .* the label is a list"),
+        ((["a", "b"], None), r"labels: expected a list, .* but it is None"),
+        (("ab", ["x", "y"]), r"texts: expected a list, .* but it is a str\. Put it into a list"),
         (([], []), r"texts: expected at least one text"),
         ((["a", "b"], ["x"]), r"labels: expected as many as there are texts, 2, but it is 1 values"),
         ((["a", "b"], ["x", None]), r"labels: expected a value for each text, but it is None in place 1"),

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference import files
 from gpt_classifier.inference.files import Count, Writer
+from gpt_classifier.tables import reading
 
 
 def by_length(texts: Sequence[str]) -> np.ndarray:
@@ -29,12 +32,13 @@ def run(content: bytes, kind: str, target: str, folder: Path, **options: str) ->
     source = folder / f"in.{kind}"
     source.write_bytes(content)
     encoding = options.pop("encoding", "utf-8")
-    with files.opened(source, encoding) as opened:
-        columns, rows = files.read_rows(
-            opened, kind, options.get("text_column", "text"), options.get("quoting", "minimal")
-        )
-        with files.written(folder / f"out.{target}", encoding) as written:
-            count = files.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
+    safe = bool(options.pop("safe", ""))
+    with (
+        files.opened_rows(source, kind, options.pop("text_column", "text"), encoding, **options) as (columns, rows),
+        files.written(folder / f"out.{target}", encoding) as written,
+    ):
+        writer = Writer(written, target, columns, ["short", "long"], spreadsheet_safe=safe)
+        count = files.classify(rows, by_length, writer)
     assert not list(folder.glob("*.part"))
     return count, (folder / f"out.{target}").read_bytes()
 
@@ -62,9 +66,9 @@ def test_rows_that_are_no_text_get_a_reason_and_stay(tmp_path: Path) -> None:
     assert [row["id"] for row in rows] == list("1234567")
     reasons = {row["id"]: row["reason"] for row in rows}
     assert reasons["2"] == "the text is empty"
-    assert reasons["3"] == "the row has 1 fields and no text"
-    assert "more than the header: ['b', 'c']" in reasons["4"]
-    assert "no characters of its encoding" in reasons["5"]
+    assert reasons["3"] == "there is no text"
+    assert "more fields than the header: ['b', 'c']" in reasons["4"]
+    assert "that are no characters" in reasons["5"]
     assert all((row["predicted_label"] == "") == bool(row["reason"]) for row in rows)
     assert [reasons[i] for i in "167"] == ["", "", ""]
     assert b"caf\xe9 \xff" in out  # bytes are kept as they came
@@ -93,7 +97,7 @@ def test_json_lines_keep_their_keys_and_lone_surrogates(tmp_path: Path) -> None:
     assert rows[1]["text"] == "\ud800 alone"
     reasons = [row["reason"] for row in rows]
     assert "code points that are no characters" in reasons[1]
-    assert reasons[2] == "text is not text"
+    assert reasons[2] == "the text is a number, not a string"
     assert reasons[3] == "there is no text"
     assert reasons[4] == "the line is not a JSON object"
     assert reasons[5].startswith("the line is not JSON")
@@ -129,34 +133,39 @@ def test_other_encodings_separators_and_quotes(tmp_path: Path) -> None:
 
 def test_what_can_not_be_read_is_told_and_leaves_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [
-        (b"id,body\n1,hello\n", {}, "--text-column: no column 'text'; the file has: id, body"),
-        ("text\nhello\n".encode("utf-16"), {}, "begins like UTF-16. Set --encoding utf-16"),
-        ("text\nhello\n".encode("utf-16-le"), {}, "--text-column: no column 'text'"),
+        (b"id,body\n1,hello\n", {}, r"--text-column: expected a column of .*in.csv \(id, body\), but it is 'text'"),
+        ("text\nhello\n".encode("utf-16"), {}, "--encoding: .* but it is utf-8, and it begins like utf-16"),
+        ("text\nhello\n".encode("utf-16-le"), {}, r"--text-column: expected a column"),
         ("text\nhello\n".encode("utf-16-le"), {"encoding": "utf-16"}, "--encoding: .*BOM"),
         (b'id,text\n1,"open\n2,closed\n3,last\n', {}, "Is a quotation mark left open"),
-        (b"", {}, "the file has: nothing"),
-        (b"text,text\na,b\n", {}, "names a column twice"),
-        (b"text\nok\n", {"encoding": "utf-5"}, "--encoding: expected a name that Python knows"),
-        (b"\xff\xfet\x00e\x00x\x00t\x00\n\x00o", {"encoding": "utf-16"}, "--encoding: .* is not in utf-16"),
+        (b"", {}, "which has no header"),
+        (b"text,text\na,b\n", {}, "with two named 'text'"),
+        (b"text\nok\n", {"encoding": "hex"}, "--encoding: expected an encoding of text .* but it is hex"),
+        (
+            b"\xff\xfet\x00e\x00x\x00t\x00\n\x00o",
+            {"encoding": "utf-16"},
+            "--encoding: .*utf-16: .*truncated",
+        ),
     ]
     for content, options, message in cases:
         with pytest.raises(UserError, match=message):
             run(content, "csv", "csv", tmp_path, **options)
-    monkeypatch.setattr(files, "LONGEST_FIELD", 1000)
+    monkeypatch.setattr(reading, "LONGEST_FIELD", 1000)
     with pytest.raises(UserError, match="Is a quotation mark left open"):
         run(b'text\nok\n"open' + b"\n more" * 1000, "csv", "csv", tmp_path)
     assert not list(tmp_path.glob("out*"))
 
 
-def test_interrupted_output_never_looks_complete(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, SystemExit(143)])  # Ctrl-C, and how commands end at SIGTERM
+def test_interrupted_output_never_looks_complete(tmp_path: Path, reason: BaseException) -> None:
     (tmp_path / "out.csv").write_text("of an earlier run")
 
     def interrupted() -> None:
         with files.written(tmp_path / "out.csv", "utf-8") as written:
             written.write("half")
-            raise KeyboardInterrupt
+            raise reason
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
         interrupted()
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
     assert (tmp_path / "out.csv").read_text() == "of an earlier run"
@@ -180,11 +189,13 @@ def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
             return len(text)
 
     target = Target()
-    columns, rows = files.read_rows(lines(), "csv", "id", "minimal")  # type: ignore[arg-type]
-    count = files.classify(rows, lambda texts: np.ones((len(texts), 2)) / 2, Writer(target, "csv", columns, "ab"))
+    columns, rows = reading.read_rows(lines(), "csv", "in.csv")  # type: ignore[arg-type]
+    writer = Writer(target, "csv", columns, ["a", "b"])
+    with_texts = (files.with_text(row, "id") for row in rows)
+    count = files.classify(with_texts, lambda texts: np.ones((len(texts), 2)) / 2, writer)
     assert count.rows == n
-    assert count.skipped == {"the row has 1 fields and no id": 1}
-    assert target.last == "500000,,,,,the row has 1 fields and no id\n"
+    assert count.skipped == {"there is no id": 1}
+    assert target.last == "500000,,,,,there is no id\n"
     assert state["most"] <= files.CHUNK_ROWS
 
 
@@ -195,10 +206,10 @@ def test_parquet_keeps_order_columns_and_values_that_are_no_text(tmp_path: Path)
     at = {"id": pa.array(range(n)), "body": bodies, "when": when, "share": pa.array([float("nan")] * n)}
     pyarrow.parquet.write_table(pa.table(at), tmp_path / "in.parquet")
     for target in ("csv", "jsonl"):
-        columns, rows = files.read_parquet(tmp_path / "in.parquet", "body")
-        assert columns == ["id", "body", "when", "share"]
-        with files.written(tmp_path / f"out.{target}", "utf-8") as written:
-            count = files.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
+        with files.opened_rows(tmp_path / "in.parquet", "parquet", "body") as (columns, rows):
+            assert columns == ["id", "body", "when", "share"]
+            with files.written(tmp_path / f"out.{target}", "utf-8") as written:
+                count = files.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
         assert count.rows == n
         assert count.skipped == {"the text is empty": n // 3}
     found = table((tmp_path / "out.csv").read_bytes())
@@ -213,26 +224,147 @@ def test_of_a_parquet_file_a_part_is_held_at_a_time(tmp_path: Path) -> None:
     texts = [os.urandom(500).hex() for _ in range(30_000)]  # 30 MB in one row group
     pyarrow.parquet.write_table(pa.table({"text": texts}), tmp_path / "in.parquet", row_group_size=30_000)
     before = most = pa.total_allocated_bytes()
-    _, rows = files.read_parquet(tmp_path / "in.parquet", "text")
+    _, rows = reading.read_parquet(tmp_path / "in.parquet")
     for expected, row in zip(texts, rows, strict=True):
-        assert row.text == expected
+        assert row.fields["text"] == expected
         most = max(most, pa.total_allocated_bytes())
     assert most - before < 8e6
+
+
+def parquet_rows(path: Path, text_column: str) -> list[files.Row]:
+    with files.opened_rows(path, "parquet", text_column) as (_, rows):
+        return list(rows)
 
 
 def test_parquet_that_can_not_be_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pa.table({"body": ["a"], "n": [1]}), path)
-    with pytest.raises(UserError, match=r"no column 'text'; the file has: body, n\. Set --text-column to one of these"):
-        files.read_parquet(path, "text")
-    _, rows = files.read_parquet(path, "n")
-    assert [row.reason for row in rows] == ["n is not text"]
+    with pytest.raises(UserError, match=r"--text-column: expected a column of .* \(body, n\), but it is 'text'\. Set"):
+        parquet_rows(path, "text")
+    assert [row.reason for row in parquet_rows(path, "n")] == ["the text is a number, not a string"]
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="can't be read as a Parquet file"):
-        files.read_parquet(path, "body")
-    wrong = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
-    pyarrow.parquet.write_table(pa.table({"body": wrong}), path)
-    _, rows = files.read_parquet(path, "body")
-    with pytest.raises(UserError, match=r"can't be read on: .*utf-8"):
-        next(rows)
+    with pytest.raises(UserError, match="--input: expected a Parquet file"):
+        parquet_rows(path, "body")
+    pyarrow.parquet.write_table(pa.table([["a"], ["b"]], names=["body", "body"]), path)
+    with pytest.raises(UserError, match=r"--input: expected .* different names, .* two named 'body'"):
+        parquet_rows(path, "body")
+
+
+def test_parquet_values_that_python_can_not_hold_stay_in_their_row(tmp_path: Path) -> None:
+    bodies = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xff", b"hi"]).buffers())
+    late = pa.array([2**62, 0], pa.int64()).cast(pa.timestamp("us"))
+    later = pa.ListArray.from_arrays(pa.array([0, 1, 2]), late)
+    pyarrow.parquet.write_table(pa.table({"body": bodies, "when": late, "all": later}), tmp_path / "a.parquet")
+    first, second = parquet_rows(tmp_path / "a.parquet", "body")
+    assert "are no characters" in first.reason
+    assert first.fields == {
+        "body": "\udcff",
+        "when": "<value out of range: 4611686018427387904>",
+        "all": "[ <value out of range: 4611686018427387904> ]",
+    }
+    assert second.text == "hi"
+    assert second.reason == ""
+    assert second.fields["when"] == datetime(1970, 1, 1)
+
+
+def test_deeply_nested_json_is_a_reason_of_its_row(tmp_path: Path) -> None:
+    deep = [f'{{"text": "a", "deep": {"[" * n}{"]" * n}}}' for n in (50, 900, 100_000)]
+    bare = "[" * 900 + "]" * 900
+    count, out = run("\n".join([*deep, bare, '{"text": "b"}']).encode(), "jsonl", "jsonl", tmp_path)
+    rows = [json.loads(line) for line in out.decode().splitlines()]
+    reasons = [row["reason"] for row in rows]
+    assert count.rows == 5
+    assert reasons[0] is reasons[4] is None
+    assert all("more than 100 lists and objects inside one another" in reason for reason in reasons[1:4])
+    assert [row["line"] for row in rows[1:4]] == [deep[1], deep[2], bare]  # kept as they came
+
+
+def test_cells_that_a_spreadsheet_would_run_are_passed_on_or_made_safe(tmp_path: Path) -> None:
+    content = 'text,=n,k\n"=1+1",+2,plain\n@x,-3,"\tt"\n"\rr",＝4,a=b\n'.encode()
+    for kind, separator in (("csv", ","), ("tsv", "\t")):
+        _, out = run(content.replace(b",", separator.encode()) if kind == "tsv" else content, kind, kind, tmp_path)
+        assert "'" not in out.decode()
+    _, out = run(content, "csv", "csv", tmp_path, safe="yes")
+    header, *rows = csv.reader(io.StringIO(out.decode(), newline=""))
+    assert header[:3] == ["text", "'=n", "k"]
+    assert [row[:3] for row in rows] == [["'=1+1", "'+2", "plain"], ["'@x", "'-3", "'\tt"], ["'\rr", "'＝4", "a=b"]]
+
+
+def test_names_of_classes_are_made_safe_too() -> None:
+    target = io.StringIO()
+    writer = Writer(target, "csv", ["text"], ["=a", "b"], spreadsheet_safe=True)
+    writer.write(files.Row({"text": "x"}, "x"), np.array([0.9, 0.1]))
+    assert target.getvalue().splitlines()[1] == "x,'=a,0.900000,0.100000,"
+
+
+def test_input_that_is_cut_while_it_is_read_leaves_no_output(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text\n" + "hello\n" * 50_000)
+
+    def cut_then_classify(texts: Sequence[str]) -> np.ndarray:
+        os.truncate(source, 1000)
+        return by_length(texts)
+
+    def classify() -> None:
+        with (
+            files.opened_rows(source, "csv", "text") as (columns, rows),
+            files.written(tmp_path / "out.csv", "utf-8") as written,
+        ):
+            files.classify(rows, cut_then_classify, Writer(written, "csv", columns, ["short", "long"]))
+
+    with pytest.raises(UserError, match=r"--input: expected a file that stays as it is .*, 300,005 bytes"):
+        classify()
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def write_to(path: Path, text: str = "whole") -> None:
+    with files.written(path, "utf-8") as written:
+        written.write(text)
+
+
+def test_output_through_a_symbolic_link_replaces_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    target, link = tmp_path / "other" / "real.csv", tmp_path / "link.csv"
+    link.symlink_to(target)
+    for before in (None, "of an earlier run"):
+        if before:
+            target.write_text(before)
+        write_to(link)
+        assert link.is_symlink()
+        assert target.read_text() == "whole"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["link.csv", "other", "real.csv"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_output_that_is_no_regular_file_is_written_to(tmp_path: Path) -> None:
+    fifo = tmp_path / "out.csv"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    write_to(fifo)
+    assert os.read(reader, 100) == b"whole"
+    os.close(reader)
+    assert fifo.is_fifo()
+    write_to(Path(os.devnull))
+    assert not Path(os.devnull).is_file()
+
+
+def test_standard_output_may_be_named(tmp_path: Path) -> None:
+    code = "from pathlib import Path; from gpt_classifier.inference import files\n"
+    code += "with files.written(Path('/dev/stdout'), 'utf-8') as target: target.write('whole')"
+    into = tmp_path / "log"
+    into.write_text("before ")
+    with into.open("a") as log:
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=log)
+    assert into.read_text() == "before whole"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are asked by signal 0")
+def test_parts_of_runs_that_were_killed_are_removed_by_the_next(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    kept = [f"out.csv.{os.getppid()}.part", "out.csv.notes.part", f"other.csv.{gone.pid}.part"]
+    for name in (f"out.csv.{gone.pid}.part", *kept):
+        (tmp_path / name).write_text("half")
+    write_to(tmp_path / "out.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "out.csv"])

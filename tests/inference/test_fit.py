@@ -73,6 +73,49 @@ def test_texts_may_be_arrays_and_series(fitted: TextClassifier) -> None:
         np.testing.assert_array_equal(fitted.predict_proba(given), expected)
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (pd.DataFrame({"text": ["a", "b"]}), r"a DataFrame\. Give one of its columns, such as frame\['text'\]"),
+        (np.array([["a"], ["b"]]), r"a ndarray of 2 dimensions\. Give one of its columns"),
+        ({"text": ["a", "b"]}, r"a dict\. Give one of its columns, such as frame\['text'\]"),
+        ({"a", "b"}, r"a set\. Make it a list"),
+        ((text for text in "ab"), r"a generator\. Make it a list"),
+        ("ab", r"a str\. Put it into a list"),
+        (b"ab", r"a bytes\. Put it into a list"),
+        (None, r"None\."),
+        (7, r"a int\."),
+    ],
+)
+def test_what_is_no_list_of_texts_is_told(fitted: TextClassifier, given: Any, found: str) -> None:
+    expected = rf"^texts: expected a list, a numpy array of one dimension or a pandas Series, but it is {found}"
+    assert fitted._predictor is not None
+    for asked in (fitted.predict, fitted.predict_proba, fitted.logits, fitted._predictor.predict_proba):
+        with pytest.raises(UserError, match=expected):
+            asked(given)
+    with pytest.raises(UserError, match=expected):
+        fitted.score(given, ["ham", "spam"])
+    with pytest.raises(UserError, match=expected):
+        tiny().fit(given, ["ham", "spam"])
+    with pytest.raises(UserError, match=expected.replace("texts", "labels")):
+        tiny().fit(["a", "b"], given)
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights", "expected"),
+    [
+        ([" ham", "spam"] * 12, None, r"labels: expected strings without white space or NUL at their ends, .*' ham'"),
+        (["ham", "spam\0"] * 12, None, r"labels: expected strings without white space or NUL .*'spam\\x00'"),
+        (["x", "x\ud800"] * 12, None, r"labels: .* no characters"),
+        ([["x"], ["y"]] * 12, None, r"labels: expected strings, or whole numbers"),
+        (["ham", "spam"] * 12, ["much"] * 24, r"sample_weight: expected 24 finite numbers .*: could not convert"),
+    ],
+)
+def test_labels_and_weights_that_can_not_be_trained_with_are_told(labels: list, weights: Any, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        tiny().fit(messages()[0], labels, weights)
+
+
 def test_same_seed_gives_the_same_and_the_callers_random_state_stays() -> None:
     texts, labels = messages()
     torch.manual_seed(5)

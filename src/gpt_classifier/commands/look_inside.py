@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpt_classifier.commands.arguments import add_checkpoint, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
-from gpt_classifier.errors import UserError, expect_number
+from gpt_classifier.errors import UserError, expect_number, printable
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
             save(pictures.tipping(traced.tokens, traced.probabilities, names), options.out / "tokens.png")
             for token, probabilities in zip(traced.tokens, traced.probabilities, strict=True):
                 best = int(probabilities.argmax())
-                print(f"{names[best]:<12} {probabilities[best]:.4f}  {token!r}")
+                print(f"{printable(names[best]):<12} {probabilities[best]:.4f}  {token!r}")
         print(f"the pictures are in {options.out}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gpt_classifier.commands.arguments import add_checkpoint, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, printable
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -21,7 +21,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
     parser.add_argument(
         "--input",
-        help=".csv, .tsv, .jsonl, .parquet (extra: parquet), or .txt with a text a line; - reads standard input",
+        help=".csv, .tsv, .jsonl, .ndjson, .parquet (extra: parquet) or .txt with a text a line; - for standard input",
     )
     parser.add_argument(
         "--input-format", choices=("csv", "tsv", "jsonl", "txt", "parquet"), help="unless the ending tells"
@@ -31,6 +31,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
     parser.add_argument("--output", type=Path, help=".csv, .tsv, .jsonl or .txt (default: standard output)")
     parser.add_argument("--json", action="store_true", help="print a JSON object with all probabilities for each text")
+    parser.add_argument(
+        "--spreadsheet-safe",
+        action="store_true",
+        help="of .csv and .tsv: put an apostrophe before cells that a spreadsheet would run as formulas",
+    )
     parser.add_argument("--strict", action="store_true", help="fail if any row could not be classified")
     options = parser.parse_args(arguments)
     if bool(options.text) == bool(options.input):
@@ -53,7 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
         source = None if options.input in (None, "-") else Path(options.input).expanduser()
         kind = "txt" if options.text else files.format_of(source, options.input_format, "--input", files.READ)
         target = "csv" if kind == "parquet" else kind
-        target = files.format_of(options.output, None, "--output", files.WRITTEN) if options.output else target
+        output = options.output.expanduser() if options.output else None
+        special = output is not None and files.is_special(output)  # such as /dev/stdout, without an ending
+        if output and (output.suffix or not special):
+            target = files.format_of(output, None, "--output", files.WRITTEN)
         target = "jsonl" if options.json else target
         if kind == "jsonl" and target != "jsonl":
             raise UserError(
@@ -61,29 +69,32 @@ def main(arguments: list[str] | None = None) -> None:
             )
         if kind == "parquet" and not source:
             raise UserError("--input: a Parquet file can't be read from standard input. Give its path.")
-        if source and not source.is_file():
+        if source and (not source.exists() or source.is_dir()):
             raise UserError(f"--input: there is no file {source}.")
-        if source and options.output and source.resolve() == options.output.expanduser().resolve():
+        if source and output and output.exists() and output.samefile(source) and not special:
             raise UserError("--output: it is the input, which would be lost. Name another file.")
+        if options.spreadsheet_safe and target not in ("csv", "tsv"):
+            raise UserError(f"--spreadsheet-safe: expected an output of csv or tsv, but it is {target}. Leave it out.")
         prepare_process()
         import_modules(options.modules)
         path = find_checkpoint(options.checkpoint, options.outputs)
         predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
         print(f"checkpoint {path}", file=sys.stderr)
         if predictor.note:
-            print(predictor.note, file=sys.stderr)
-        output = options.output.expanduser() if options.output else None
+            print(printable(predictor.note), file=sys.stderr)
         began = time.perf_counter()
         with ExitStack() as stack:
             if options.text:
                 columns, rows = ["text"], iter([files.Row({"text": text}, text) for text in options.text])
-            elif source and kind == "parquet":
-                columns, rows = files.read_parquet(source, options.text_column)
             else:
-                opened = stack.enter_context(files.opened(source, options.encoding))
-                columns, rows = files.read_rows(opened, kind, options.text_column, options.quoting)
+                columns, rows = stack.enter_context(
+                    files.opened_rows(source, kind, options.text_column, options.encoding, options.quoting)
+                )
             written = stack.enter_context(files.written(output, options.encoding))
-            writer = files.Writer(written, target, columns, predictor.classes)
+            to_person = output is None and (bool(options.text) or sys.stdout.isatty())
+            writer = files.Writer(
+                written, target, columns, predictor.classes, options.spreadsheet_safe, for_terminal=to_person
+            )
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
             count = files.classify(rows, predictor.predict_proba, writer, bar.update)
         seconds = time.perf_counter() - began
@@ -93,6 +104,6 @@ def main(arguments: list[str] | None = None) -> None:
         skipped = sum(count.skipped.values())
         if skipped:
             reasons = "; ".join(f"{number} times: {reason}" for reason, number in count.skipped.items())
-            print(f"{skipped:,} of {count.rows:,} rows could not be classified. {reasons}", file=sys.stderr)
+            print(f"{skipped:,} of {count.rows:,} rows could not be classified. {printable(reasons)}", file=sys.stderr)
         if skipped and options.strict:
             raise SystemExit(1)

@@ -165,7 +165,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
     """
     try:
         return ranks_from_text(path.read_text(encoding="ascii"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"tokenizer: {path} is not a rank file of tiktoken: {error}.") from error
 
 

@@ -1,29 +1,43 @@
 """Rows of a file, classified as they stream by: order and columns kept, memory bounded, output whole or not there."""
 
-import codecs
 import csv
+import errno
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from gpt_classifier import csv_files
 from gpt_classifier.atomic import without_nan
-from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.errors import OptionError, UserError, printable
+from gpt_classifier.tables import reading
+from gpt_classifier.tables.texts import text_of, why_no_text
 
 WRITTEN = ("csv", "tsv", "jsonl", "txt")
 READ = (*WRITTEN, "parquet")
+SAME = {"ndjson": "jsonl"}
+"""Endings that are another name of a format."""
+
 LABEL, PROBABILITY, REASON = "predicted_label", "probability_", "reason"
-LONGEST_FIELD = 10_000_000  # characters: more is an unclosed quotation mark
 CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 2_000_000
-PARQUET_ROWS, PARQUET_BUFFER = 128, 2**20  # rows that are Python values at a time; bytes
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""Beginnings of a cell that a spreadsheet may run as a formula, full-width signs among them."""
+
+ARGUMENTS = {
+    "path": ("--input", ""),
+    "text_column": ("--text-column", "Set {field} to one of these, and --encoding if they look wrong."),
+    "encoding": ("--encoding", "Set {field} to what it is, often utf-8, utf-16, latin-1 or cp1252."),
+    "quoting": ("--quoting", "Is a quotation mark left open? {field} none takes them as text."),
+}
+"""How the command calls what `tables.reading` names, and what fixes it."""
 
 
 @dataclass
@@ -43,19 +57,7 @@ class Row:
     size: int = 0
 
     def __post_init__(self) -> None:
-        if not self.reason:
-            self.reason = why_not(self.text)
-
-
-def why_not(text: str) -> str:
-    """Why a text can't be classified, or an empty string."""
-    if not text.strip():
-        return "the text is empty"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "the text holds bytes or code points that are no characters of its encoding"
-    return ""
+        self.reason = self.reason or why_no_text(self.text)
 
 
 @dataclass
@@ -80,167 +82,63 @@ def format_of(path: Path | None, given: str | None, option: str, known: Sequence
     if given:
         return given
     ending = path.suffix.lstrip(".").lower() if path else "txt"
+    ending = SAME.get(ending, ending)
     if ending not in known:
         raise UserError(f"{option}: expected a file ending in .{', .'.join(known)}, but it is {path}.")
     return ending
 
 
 @contextmanager
-def opened(path: Path | None, encoding: str) -> Iterator[IO[str]]:
-    """A file, or standard input where there is none; bytes that the encoding does not know are kept as they are.
-
-    Raises:
-        UserError: it can't be opened, or there is no such encoding.
-    """
+def as_arguments() -> Iterator[None]:
+    """Inside, errors of reading a table name the command's arguments and say what fixes them."""
     try:
-        name = codecs.lookup(encoding).name
-    except LookupError as error:
-        raise UserError(
-            f"--encoding: expected a name that Python knows, such as utf-8, but it is {encoding}."
-        ) from error
-    source: Any = path.open("rb") if path else sys.stdin.buffer
-    if name == "utf-8" and source.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise UserError(f"--encoding: {path or 'standard input'} begins like UTF-16. Set --encoding utf-16.")
-    name = "utf-8-sig" if name == "utf-8" else name
-    try:
-        with io.TextIOWrapper(source, encoding=name, errors="surrogateescape", newline="") as text:
-            yield text
-    except UnicodeDecodeError as error:
-        raise UserError(f"--encoding: {path or 'standard input'} is not in {encoding}: {error}.") from error
+        yield
+    except OptionError as error:
+        error.field, error.hint = ARGUMENTS.get(error.field, (error.field, error.hint))
+        raise
 
 
-def read_rows(source: IO[str], kind: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
-    """The columns of a file and its rows, read as they are asked for.
+@contextmanager
+def opened_rows(
+    path: Path | None, kind: str, text_column: str, encoding: str = "utf-8", quoting: str = "minimal"
+) -> Iterator[tuple[list[str], Iterator[Row]]]:
+    """The columns of a file, and its rows, read as they are asked for.
 
     Args:
-        source: opened with `newline=""`.
-        kind: one of `WRITTEN`.
+        path: of the file; `None` is standard input.
+        kind: one of `READ`.
         text_column: the column with the texts.
+        encoding: of all but Parquet; bytes that it does not know are kept as they are.
         quoting: of CSV and TSV: `minimal`, or `none` where quotation marks are text.
 
     Raises:
-        UserError: there is no such column, or the file can't be read on.
+        OptionError: there is no such column, or the file can't be read, or not to its end.
     """
-    if kind == "txt":
-        return ["text"], (Row({"text": line}, line, size=len(line)) for line in _lines(source))
-    if kind == "jsonl":
-        return [], (_json_row(line, text_column) for line in _lines(source))
-    return _read_table(source, "\t" if kind == "tsv" else ",", text_column, quoting)
-
-
-def _lines(source: IO[str]) -> Iterator[str]:
-    number = 0
-    try:
-        while line := source.readline(LONGEST_FIELD):
-            number += 1
-            if len(line) == LONGEST_FIELD:
-                raise UserError(f"--input: line {number} has more than {LONGEST_FIELD:,} characters.")
-            yield line.rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise
-    except UnicodeError as error:  # UTF-16 that does not say which way round it is
-        raise UserError(f"--encoding: {error}.") from error
-
-
-def _json_row(line: str, text_column: str) -> Row:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Row({"line": line}, "", f"the line is not JSON: {first_line(error)}", len(line))
-    if not isinstance(fields, dict):
-        return Row({"line": fields}, "", "the line is not a JSON object", len(line))
-    text = fields.get(text_column)
-    if not isinstance(text, str):
-        reason = f"{text_column} is not text" if text_column in fields else f"there is no {text_column}"
-        return Row(fields, "", reason, len(line))
-    return Row(fields, text, size=len(line))
-
-
-def read_parquet(path: Path, text_column: str) -> tuple[list[str], Iterator[Row]]:
-    """The columns of a Parquet file and its rows, as `read_rows` has them; what is no text is kept as a Python value.
-
-    Raises:
-        UserError: there is no such column, the file can't be read, or pyarrow is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError('Reading Parquet needs the extra of that name: pip install -e ".[parquet]"') from error
-    damage = (OSError, ValueError, OverflowError, pyarrow.ArrowException)
-    try:
-        # a part of a column at a time, not all of a row group, which may be all of the file
-        file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER)
-    except damage as error:
-        raise UserError(f"--input: {path} can't be read as a Parquet file: {first_line(error)}") from error
-    columns = file.schema_arrow.names
-    _check_columns(columns, text_column, "Set --text-column to one of these.")
-
-    def rows() -> Iterator[Row]:
-        with file:
-            batches = file.iter_batches(batch_size=PARQUET_ROWS)
-            while True:
-                try:
-                    batch = next(batches).to_pylist()
-                except StopIteration:
-                    return
-                except damage as error:
-                    raise UserError(f"--input: {path} can't be read on: {first_line(error)}") from error
-                for fields in batch:
-                    text = fields[text_column]
-                    reason = "" if text is None or isinstance(text, str) else f"{text_column} is not text"
-                    yield Row(fields, "" if reason else text or "", reason, sum(map(len, map(str, fields.values()))))
-
-    return columns, rows()
-
-
-def _check_columns(columns: list[str], text_column: str, hint: str) -> None:
-    if text_column not in columns:
-        raise UserError(
-            f"--text-column: no column {text_column!r}; the file has: {', '.join(columns[:20]) or 'nothing'}. {hint}"
-        )
-    if len(set(columns)) < len(columns):
-        raise UserError("--input: the file names a column twice; each must have a name of its own.")
-
-
-def _read_table(source: IO[str], separator: str, text_column: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
-    style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {"strict": True}
-    reader = csv.reader(source, delimiter=separator, **style)
-    columns = next(_guarded(reader), [])
-    _check_columns(columns, text_column, "Set --text-column to one of these, and --encoding if they look wrong.")
-    place = columns.index(text_column)
-
-    def rows() -> Iterator[Row]:
-        for values in _guarded(reader):
-            if not values and len(columns) > 1:
-                continue  # an empty line between rows; of one column it is a row with an empty text
-            values = values or [""]
-            fields = dict(zip(columns, values + [""] * (len(columns) - len(values)), strict=False))
-            reason = ""
-            if len(values) <= place:
-                reason = f"the row has {len(values)} fields and no {text_column}"
-            elif len(values) > len(columns):
-                reason = f"the row has {len(values)} fields, more than the header: {values[len(columns) :]}"
-            yield Row(fields, fields[text_column], reason, sum(map(len, values)))
-
-    return columns, rows()
-
-
-def _guarded(reader: Any) -> Iterator[list[str]]:
-    rows = csv_files.rows(reader, LONGEST_FIELD)
-    while True:
-        try:
-            yield next(rows)
-        except StopIteration:
+    with as_arguments():
+        if kind == "parquet":
+            assert path is not None
+            columns, rows = reading.read_parquet(path)
+            yield columns, _with_texts(columns, rows, text_column, path)
             return
-        except UnicodeDecodeError:
-            raise
-        except UnicodeError as error:  # UTF-16 that does not say which way round it is
-            raise UserError(f"--encoding: {error}.") from error
-        except csv.Error as error:
-            raise UserError(
-                f"--input: line {reader.line_num} can't be read ({error}). Is a quotation mark left open? "
-                f"--quoting none takes them as text."
-            ) from error
+        with reading.opened(path, encoding, keep_bytes=True) as source:
+            name, separator = reading.name_of(path), "\t" if kind == "tsv" else ","
+            columns, rows = reading.read_rows(
+                source, "csv" if kind == "tsv" else kind, name, separator=separator, quoting=quoting
+            )
+            reading.expect_own_names(columns, name)
+            yield columns, _with_texts(columns, rows, "text" if kind == "txt" else text_column, path)
+
+
+def _with_texts(columns: list[str], rows: Iterable[reading.Row], text_column: str, path: Path | None) -> Iterator[Row]:
+    if columns:
+        reading.expect_column("text_column", text_column, columns, reading.name_of(path))
+    return (with_text(row, text_column) for row in rows)
+
+
+def with_text(row: reading.Row, text_column: str) -> Row:
+    """A row with the text of one of its columns, or why there is none."""
+    text, reason = text_of(row.fields, text_column)
+    return Row(row.fields, "" if row.reason else text, row.reason or reason, row.size)
 
 
 def classify(
@@ -286,25 +184,79 @@ def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 @contextmanager
 def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
-    """A file that appears when it is whole, or standard output."""
-    if path is None:
+    """A file that appears when it is whole, or standard output.
+
+    A symbolic link stays one: what it points to is replaced. What is no regular file, such as a FIFO or `/dev/null`, is
+    written to as it is. What runs that were killed left beside the file is removed.
+
+    Args:
+        path: of the file; `None` is standard output.
+        encoding: bytes that came in as they are go out so.
+
+    Raises:
+        UserError: it can't be written, or there is no such encoding.
+    """
+    with as_arguments():
+        reading.text_encoding(encoding)
+    if path is None or _is_standard_output(path):
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # bytes that came in as they are go out so
             sys.stdout.reconfigure(encoding=encoding, errors="surrogateescape", newline="")
         yield sys.stdout
         return
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_special(path):
+            with path.open("w", encoding=encoding, errors="surrogateescape", newline="") as target:
+                yield target
+            return
+        whole = Path(os.path.realpath(path))
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale_parts(whole)
+        part = whole.with_name(f"{whole.name}.{os.getpid()}.part")
         with part.open("w", encoding=encoding, errors="surrogateescape", newline="") as target:
             yield target
-        os.replace(part, path)
+        os.replace(part, whole)
     except OSError as error:
         raise UserError(f"--output: {path} can't be written: {error.strerror or error}.") from error
     except UnicodeEncodeError as error:
         raise UserError(f"--encoding: {path} can't be written in {encoding}: {error}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        if part:
+            part.unlink(missing_ok=True)
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something that is not to be replaced: a FIFO, a terminal, `/dev/null`, `/dev/stdout`."""
+    try:
+        return _is_standard_output(path) or not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_standard_output(path: Path) -> bool:
+    """Whether a path is where standard output goes anyway, as `/dev/stdout` is."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
+
+
+def _remove_stale_parts(whole: Path) -> None:
+    """Remove unfinished files of the same output, whose processes are no more."""
+    for part in whole.parent.glob(f"{escape(whole.name)}.*.part"):
+        number = part.name.removeprefix(f"{whole.name}.").removesuffix(".part")
+        if number.isdecimal() and os.name == "posix" and not _is_alive(int(number)):
+            part.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except OverflowError:
+        return False
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 class Writer:
@@ -315,23 +267,37 @@ class Writer:
         kind: one of `WRITTEN`; `txt` is a line with label, probability and text.
         columns: of the input.
         class_names: C names.
+        spreadsheet_safe: of `csv` and `tsv`: begin each cell with an apostrophe that a spreadsheet would take for a
+            formula, names of columns too.
+        for_terminal: of `txt`: escape what a terminal would obey.
 
     Raises:
         UserError: the input already has a column of the same name as one that is added.
     """
 
-    def __init__(self, target: IO[str], kind: str, columns: Sequence[str], class_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        target: IO[str],
+        kind: str,
+        columns: Sequence[str],
+        class_names: Sequence[str],
+        spreadsheet_safe: bool = False,
+        for_terminal: bool = False,
+    ) -> None:
         self.target = target
         self.kind = kind
+        self.columns = list(columns)
+        self.safe = spreadsheet_safe
+        self.for_terminal = for_terminal
         self.class_names = list(class_names)
         added = [LABEL, *(PROBABILITY + name for name in class_names), REASON]
         self.added = [LABEL, "probabilities", REASON] if kind == "jsonl" else added
         self._expect_free(columns)
         if kind in ("csv", "tsv"):
             style: dict[str, Any] = {"delimiter": "\t" if kind == "tsv" else ",", "lineterminator": "\n"}
-            self.table = csv.DictWriter(target, [*columns, *added], **style)
-            self.quoting_table = csv.DictWriter(target, [*columns, *added], quoting=csv.QUOTE_ALL, **style)
-            self.table.writeheader()
+            self.table = csv.writer(target, **style)
+            self.quoting_table = csv.writer(target, quoting=csv.QUOTE_ALL, **style)
+            self._write_cells([*columns, *added])
 
     def _expect_free(self, columns: Iterable[str]) -> None:
         taken = [name for name in self.added if name in columns]
@@ -342,19 +308,25 @@ class Writer:
         label = "" if probabilities is None else self.class_names[int(probabilities.argmax())]
         if self.kind == "txt":
             shown = row.reason if probabilities is None else f"{probabilities.max():.4f}"
-            self.target.write(f"{label}\t{shown}\t{' '.join(row.text.split())}\n")
+            line = f"{label}\t{shown}\t{' '.join(row.text.split())}"
+            self.target.write((printable(line) if self.for_terminal else line) + "\n")
             return
         by_class = {} if probabilities is None else dict(zip(self.class_names, probabilities.tolist(), strict=True))
         if self.kind == "jsonl":
             self._expect_free(row.fields)
             added = {LABEL: label or None, "probabilities": by_class, REASON: row.reason or None}
-            fields = without_nan({**row.fields, **added})
+            fields = without_nan({**dict.fromkeys(self.columns, ""), **row.fields, **added})
             line = json.dumps(fields, ensure_ascii=False, default=str)  # a Parquet file has dates, too
-            if not line.isprintable() and why_not(line):  # lone surrogates can only be written escaped
+            if not line.isprintable() and why_no_text(line):  # lone surrogates can only be written escaped
                 line = json.dumps(fields, default=str)
             self.target.write(line + "\n")
             return
-        shown_by_class = {PROBABILITY + name: f"{part:.6f}" for name, part in by_class.items()}
+        shown_parts = [f"{by_class[name]:.6f}" if by_class else "" for name in self.class_names]
+        self._write_cells([*(row.fields.get(column, "") for column in self.columns), label, *shown_parts, row.reason])
+
+    def _write_cells(self, cells: list[Any]) -> None:
+        if self.safe:
+            cells = [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells]
         # a lone carriage return ends a row for readers, but is no reason to quote for Python's writer
-        table = self.quoting_table if any("\r" in str(value) for value in row.fields.values()) else self.table
-        table.writerow({**row.fields, LABEL: label, **shown_by_class, REASON: row.reason})
+        table = self.quoting_table if any(isinstance(cell, str) and "\r" in cell for cell in cells) else self.table
+        table.writerow(cells)

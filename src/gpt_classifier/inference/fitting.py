@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from gpt_classifier.artifact import Artifact
 from gpt_classifier.config import compose
 from gpt_classifier.data.sources import Texts
-from gpt_classifier.errors import OptionError, expect_number
+from gpt_classifier.errors import OptionError, expect_number, first_line
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.run import train
@@ -156,6 +156,9 @@ def _classes(labels: list[Any]) -> np.ndarray:
     if not (kinds <= {str} or kinds <= {int} or kinds <= {bool}):
         shown = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise OptionError("labels", "strings, or whole numbers", f"of type {shown}")
+    for label in set(labels) if kinds <= {str} else ():
+        if label != label.strip().rstrip("\0"):  # numpy takes NULs at the end away, and class names have no spaces
+            raise OptionError("labels", "strings without white space or NUL at their ends", repr(label))
     return np.unique(np.array(labels))
 
 
@@ -168,9 +171,13 @@ def _weights(
     """Of each text, of mean 1; `None` where all are alike."""
     if class_weight is None and sample_weight is None:
         return None
-    weights = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    expected = f"{len(labels)} finite numbers of at least 0, not all 0"
+    try:
+        weights = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise OptionError("sample_weight", expected, f"something else: {first_line(error)}") from error
     if weights.shape != (len(labels),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum():
-        raise OptionError("sample_weight", f"{len(labels)} finite numbers of at least 0, not all 0", "something else")
+        raise OptionError("sample_weight", expected, "something else")
     if isinstance(class_weight, Mapping):
         unknown = set(class_weight) - set(classes.tolist())
         if unknown:

@@ -17,6 +17,7 @@ from gpt_classifier.errors import UserError, expect_one_of, first_line
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import hold_frozen
 from gpt_classifier.models.lora import merge
+from gpt_classifier.tables.texts import list_of
 from gpt_classifier.tasks import task_from_state
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
@@ -145,11 +146,13 @@ class Predictor:
     def token_rows(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text, cut as in training.
 
+        Args:
+            texts: a list, a tuple, a numpy array of one dimension or a pandas Series of N strings, none empty.
+
         Raises:
-            UserError: a text is empty.
+            UserError: it is something else, such as one text, a table or a generator; or a text is empty.
         """
-        if isinstance(texts, str):
-            raise UserError("texts: expected a list of texts, but it is one text. Put it into a list.")
+        texts = list_of("texts", texts)
         for i, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 what = "empty" if isinstance(text, str) else f"{type(text).__name__}, not text"

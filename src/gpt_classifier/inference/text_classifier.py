@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from gpt_classifier.artifact import Artifact, open_artifact, save_bundle
-from gpt_classifier.errors import OptionError, UserError
+from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.lora import merge
 from gpt_classifier.models.pooling import Pooling
+from gpt_classifier.tables.texts import list_of
 
 
 class TextClassifier:
@@ -157,7 +158,7 @@ class TextClassifier:
         """
         from gpt_classifier.inference.fitting import fit  # seconds of imports that prediction does not need
 
-        fitted = fit(self.get_params(), as_list("texts", texts), as_list("labels", labels), sample_weight)
+        fitted = fit(self.get_params(), list_of("texts", texts), list_of("labels", labels), sample_weight)
         self._adopt(fitted.artifact, Predictor(fitted.model, fitted.artifact.spec, self.precision), fitted.classes)
         self.history_ = fitted.history
         self.best_score_ = fitted.score
@@ -253,7 +254,7 @@ class TextClassifier:
         """
         predictor = self._fitted()
         predictor.temperature = self.temperature
-        return predictor.predict_proba(as_list("texts", texts))[:, self._order]
+        return predictor.predict_proba(texts)[:, self._order]
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Logits before calibration, `(N, C)` float32, columns in the order of `classes_`.
@@ -262,7 +263,7 @@ class TextClassifier:
             UserError: an empty text, or it is not fitted.
         """
         predictor = self._fitted()
-        return predictor.logits(predictor.token_rows(as_list("texts", texts)))[:, self._order]
+        return predictor.logits(predictor.token_rows(texts))[:, self._order]
 
     def score(self, texts: Sequence[str], labels: Sequence[Any], sample_weight: Sequence[float] | None = None) -> float:
         """Accuracy: the part of the texts whose label is predicted.
@@ -272,20 +273,8 @@ class TextClassifier:
             labels: their true classes, as many; compared by how they are written, 4 and "4" alike.
             sample_weight: how much each text counts; `None` for all alike.
         """
+        texts, labels = list_of("texts", texts), list_of("labels", labels)
         if len(texts) != len(labels):
             raise UserError(f"score: expected a label for each of {len(texts)} texts, but there are {len(labels)}.")
         right = [str(found) == str(label) for found, label in zip(self.predict(texts), labels, strict=True)]
         return float(np.average(right, weights=sample_weight))
-
-
-def as_list(name: str, values: Any) -> list[Any]:
-    """A list of what may be a list, a tuple, a numpy array or a pandas Series.
-
-    Raises:
-        OptionError: it is something else, such as one text, a table or a generator.
-    """
-    one_dimensional = getattr(values, "ndim", 1) == 1
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__") or not one_dimensional:
-        found = f"a {type(values).__name__}"
-        raise OptionError(name, "a list, a numpy array of one dimension or a pandas Series", found)
-    return values.tolist() if hasattr(values, "tolist") else list(values)

@@ -1,0 +1,11 @@
+"""Where messages come from. A source is loaded once into `Messages`.
+
+Configurations, those kept by earlier runs too, name sources as `gpt_classifier.data.sources.NAME`.
+"""
+
+from gpt_classifier.data.sources.in_memory import Texts
+from gpt_classifier.data.sources.messages import Messages, Source
+from gpt_classifier.data.sources.sms import SampleSms, SmsSpam
+from gpt_classifier.data.sources.table import Table
+
+__all__ = ["Messages", "SampleSms", "SmsSpam", "Source", "Table", "Texts"]

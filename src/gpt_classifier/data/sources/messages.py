@@ -1,0 +1,40 @@
+"""What every source gives: a text and a class name a row, and the order of the classes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What a source holds.
+
+    Args:
+        frame: columns `text` and `label` (both `str`, neither empty); `split`: `val` or `test` for rows that
+            the source itself assigns, `None` for those that are yet to be split; and `row`, the number of the row in
+            the source, from 0, gaps included (counted where it is missing). Where the source has them also `group`
+            (messages that belong together), `time` (numbers or dates) and `weight` (in the training loss).
+        class_names: the labels, in the order of their ids.
+        note: something that every report on this data must say; empty if nothing.
+    """
+
+    frame: pd.DataFrame
+    class_names: list[str]
+    note: str = ""
+
+
+class Source(Protocol):
+    def prepare(self) -> None:
+        """Fetch what has to be fetched, once for all processes of a machine."""
+
+    def load(self) -> Messages: ...
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Whole numbers by value, anything else by text."""
+    try:
+        return sorted(labels, key=int)
+    except ValueError:
+        return sorted(labels)

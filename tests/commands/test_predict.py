@@ -1,0 +1,104 @@
+"""predict on files and terminals as people have them."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from gpt_classifier import TextClassifier
+from gpt_classifier.commands.predict import main
+
+TINY = ["model.backbone.n_layer=1", "model.backbone.n_embd=24", "model.backbone.n_head=2"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A classifier whose classes have names that a terminal or a spreadsheet would obey."""
+    classifier = TextClassifier(
+        weights="random", freeze="none", device="cpu", epochs=1, progress=False, cache=False, overrides=TINY
+    )
+    texts = [f"{word} number {i}" for i in range(12) for word in ("lunch", "prize")]
+    classifier.fit(texts, ["=ha\x1b[31mm", "=sp\x1b[32mam"] * 12)
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    classifier.save(folder)
+    return str(folder)
+
+
+def test_a_terminal_gets_no_control_characters_and_a_file_gets_names_as_they_are(
+    checkpoint: str, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    main(["--checkpoint", checkpoint, "--text", "a lunch\x1b]0;title\x07"])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert printed.startswith(("=ha\\x1b[31mm\t", "=sp\\x1b[32mam\t"))
+    assert "lunch\\x1b]0;title\\x07" in printed
+    (tmp_path / "in.txt").write_text("a lunch\n")
+    main(["--checkpoint", checkpoint, "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")])
+    assert (tmp_path / "out.txt").read_text().startswith(("=ha\x1b[31mm\t", "=sp\x1b[32mam\t"))
+
+
+def test_errors_print_no_control_characters_of_column_names(checkpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("bo\x1b[31mdy,n\nhello,1\n")
+    with pytest.raises(SystemExit, match=r"--text-column: expected a column of .* \(bo\\x1b\[31mdy, n\)") as stopped:
+        main(["--checkpoint", checkpoint, "--input", str(tmp_path / "in.csv")])
+    assert "\x1b" not in str(stopped.value.code)
+
+
+def test_cells_are_safe_for_spreadsheets_on_request(checkpoint: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text,-n\n=1+1,@x\n")
+    arguments = ["--checkpoint", checkpoint, "--input", str(source), "--spreadsheet-safe", "--output"]
+    main([*arguments, str(target)])
+    header, row = csv.reader(target.read_text().splitlines())
+    assert header[:2] == ["text", "'-n"]
+    assert row[:2] == ["'=1+1", "'@x"]
+    assert row[2].startswith("'=")
+    for output in ("out.jsonl", "out.txt"):
+        with pytest.raises(SystemExit, match="--spreadsheet-safe: expected an output of csv or tsv, but it is "):
+            main([*arguments, str(tmp_path / output)])
+
+
+def test_one_deeply_nested_row_does_not_end_the_job(
+    checkpoint: str, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "in.ndjson", tmp_path / "out.ndjson"
+    source.write_text(f'{{"text": "a", "deep": {"[" * 900}{"]" * 900}}}\n{{"text": "prize"}}\n')
+    main(["--checkpoint", checkpoint, "--input", str(source), "--output", str(target)])
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [row["predicted_label"] is None for row in rows] == [True, False]
+    assert "1 of 2 rows could not be classified. 1 times: the line has more than 100 lists" in capsys.readouterr().err
+
+
+def test_output_that_is_the_input_by_another_name_is_refused(checkpoint: str, tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("text\nhello\n")
+    os.link(source, tmp_path / "hard.csv")
+    (tmp_path / "soft.csv").symlink_to(source)
+    for name in ("hard.csv", "soft.csv", "in.csv"):
+        with pytest.raises(SystemExit, match="--output: it is the input, which would be lost"):
+            main(["--checkpoint", checkpoint, "--input", str(source), "--output", str(tmp_path / name)])
+    assert source.read_text() == "text\nhello\n"
+
+
+@pytest.mark.parametrize("arguments", [["--input", "in.csv"], ["--text", "hello"]])
+def test_codec_that_is_no_encoding_of_text_is_told(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.csv").write_text("text\nhello\n")
+    with pytest.raises(SystemExit, match="--encoding: expected an encoding of text that Python knows by name"):
+        main(["--checkpoint", checkpoint, "--encoding", "hex", *arguments])
+
+
+def test_output_may_be_a_device_or_standard_output(
+    checkpoint: str, capfd: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_text("text\nhello\n")
+    for place in (os.devnull, "/dev/stdout"):
+        main(["--checkpoint", checkpoint, "--input", str(tmp_path / "in.csv"), "--output", place])
+        out, err = capfd.readouterr()
+        assert out.startswith("text,predicted_label" if place == "/dev/stdout" else "")
+        assert "1 messages in" in err
+    assert not Path(os.devnull).is_file()
