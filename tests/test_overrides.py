@@ -1,0 +1,178 @@
+"""Whatever is set to whatever: a run, or one paragraph, and never a value that means something else than it says."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SMALL
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gpt_classifier.commands.application import run_hydra
+from gpt_classifier.commands.exit import paragraph_of
+from gpt_classifier.config import compose
+from gpt_classifier.schema import check_types
+from gpt_classifier.training.build import build_module, build_trainer, check, load_data
+from gpt_classifier.training.context import RunContext
+
+BASES = ([], ["freeze=lora"], ["scheduler=cosine", "callbacks=early_stopping"], ["data=csv", "data.path=TABLE"])
+GROUPS = ("model", "data", "freeze", "pooling", "optimizer", "scheduler", "trainer", "logger", "callbacks", "task")
+VALUES = (
+    *(
+        "''",
+        "-1",
+        "0",
+        "1",
+        "2",
+        "0.5",
+        "-0.5",
+        "1e400",
+        "1e9",
+        "nan",
+        "inf",
+        "-inf",
+        "1e-400",
+        "1_000",
+        "0x10",
+        "1:30",
+    ),
+    *("no", "yes", "true", "false", "null", "text", "auto", "none", "random", "'a b'", '"1"', "2024-01-01", "é"),
+    *("[]", "[1]", "[[1]]", "[auto]", "{a:1}", "{}", "1000000000", "100000000", "99999999999999999999"),
+    *("..", "/", "/dev/null", "/proc/self/mem", "'\x1b[31m'", "${seed}", "${nope}"),
+)
+TRIALS = 500
+
+
+def keys_of(node: DictConfig, place: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        yield f"{place}{key}"
+        value = OmegaConf.select(node, key, throw_on_resolution_failure=False)
+        if isinstance(value, DictConfig):
+            yield from keys_of(value, f"{place}{key}.")
+
+
+def build(cfg: DictConfig, folder: Path) -> None:
+    """All that comes before training."""
+    check(cfg)
+    context = RunContext(folder, {}, sweep=False)
+    trainer = build_trainer(cfg, context)
+    data = load_data(cfg)
+    build_module(cfg, trainer, data)
+
+
+def with_value(cfg: DictConfig, override: str) -> DictConfig:
+    """What Hydra does with one override, without composing everything anew."""
+    parsed = OverridesParser.create().parse_override(override)
+    changed = cfg.copy()
+    OmegaConf.set_struct(changed, True)
+    OmegaConf.update(changed, parsed.key_or_group, parsed.value(), merge=True)
+    return changed
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> list[DictConfig]:
+    table = tmp_path / "table.csv"
+    rows = [f"see you at {i},ham\nwin prize {i},spam" for i in range(30)]
+    table.write_text("\n".join(["text,label", *rows]) + "\n")
+    small = [*SMALL, "data.train_size=8", "model.backbone.n_layer=1", "model.backbone.n_embd=12", "cache.dir=null"]
+    found = []
+    for base in BASES:
+        cfg = compose([*small, *(choice.replace("TABLE", str(table)) for choice in base)])
+        cfg.run_dir = str(tmp_path / "run")
+        found.append(cfg)
+    return found
+
+
+def test_any_option_set_to_anything(bases: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some of these values are relative paths
+    draw = random.Random(7)
+    faults, refused, accepted = [], 0, 0
+    for _ in range(TRIALS):
+        cfg = draw.choice(bases)
+        override = f"{draw.choice(list(keys_of(cfg)))}={draw.choice(VALUES)}"
+        try:
+            changed = with_value(cfg, override)
+            check_types(changed)
+            build(changed, tmp_path / "run")
+            accepted += 1
+        except (HydraException, OmegaConfBaseException):
+            refused += 1
+        except Exception as error:
+            told = paragraph_of(error, "")
+            refused += 1
+            if told is None or not told.strip() or "Traceback" in told or "\x1b" in told:
+                faults.append((override, repr(error)[:200]))
+    assert not faults
+    assert refused > TRIALS / 2
+    assert accepted > 10
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_any_group_set_to_anything(group: str, capsys: pytest.CaptureFixture) -> None:
+    draw = random.Random(group)
+    for value in draw.sample(VALUES, 4):
+        ran: list[Any] = []
+        try:
+            run_hydra(
+                ran.append, "config", [f"{group}={value}", "data.path=x"] if group != "data" else [f"data={value}"]
+            )
+        except SystemExit as stopped:
+            assert stopped.code == 1
+            assert "Traceback" not in capsys.readouterr().err
+            assert not ran
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.path=''", "data.path: expected text that is not empty, but it is empty. Is a shell variable not set?"),
+        ("data.path=-1", "data.path: expected text, but it is -1."),
+        ("data.test_fraction=..", "test_fraction: expected a number from 0 to 1, but it is .."),
+        ("model.backbone.n_embd=''", "model.backbone.n_embd: expected a whole number"),
+        (
+            "model.backbone.n_layer=1e400",
+            "model.backbone.n_layer: expected a whole number from 1 to 1000, but it is inf",
+        ),
+        ("model.backbone.n_layer=1000000000", "model.backbone.n_layer: expected a whole number from 1 to 1000"),
+        ("model.backbone.vocab_size=[[1]]", "model.backbone.vocab_size: expected a whole number"),
+        ("model.backbone.n_positions=100000000", "memory: the weights of this model need"),
+        ("model.dropout=much", "model.dropout: expected a number from 0 to 1, but it is much"),
+        ("ckpt_path={a:1}", "ckpt_path: expected text"),
+        ("callbacks.last.filename=1_000", "callbacks.last.filename: expected text, but it is 1000."),
+        ("trainer.num_sanity_val_steps=random", "trainer.num_sanity_val_steps: expected a whole number"),
+        ("trainer.devices=1000000000", "trainer.devices: expected a whole number from -1 to 1024"),
+        ("optimizer.lr=inf", "optimizer.lr: expected a number of at least 0, but it is inf"),
+        ("data.folds=1_000", "data.folds: expected a whole number from 2 to"),
+        ("data.source=2", "data.source: expected options, such as {a: 1}, but it is 2"),
+        ("optimizer._target_=[auto]", "optimizer._target_: expected the name of a class or function"),
+        ("optimizer._partial_=yes", "optimizer._partial_: expected true or false, but it is the word yes"),
+        ("model=null", "model: expected options"),
+    ],
+)
+def test_what_is_wrong_is_told(bases: list[DictConfig], tmp_path: Path, override: str, told: str) -> None:
+    if override == "model=null":
+        pytest.skip("Hydra refuses it")
+    cfg = bases[3] if "folds" in override else bases[0]
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - Hydra wraps some
+        checked(lambda: build(with_value(cfg, override), tmp_path / "run"))
+    assert told in (paragraph_of(refused.value, "") or "")
+
+
+def checked(what: Callable[[], None]) -> None:
+    what()
+
+
+def test_rank_of_adapters_has_the_width_of_the_model_as_its_limit(bases: list[DictConfig], tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"rank: expected a whole number from 1 to 12, but it is 100000000"):  # noqa: PT011
+        build(with_value(bases[1], "freeze.rank=100000000"), tmp_path / "run")
+
+
+def test_null_leaves_a_callback_or_a_logger_out(bases: list[DictConfig], tmp_path: Path) -> None:
+    cfg = with_value(with_value(bases[0], "callbacks.learning_rate=null"), "logger.csv=null")
+    trainer = build_trainer(cfg, RunContext(tmp_path, {}, sweep=False))
+    assert len(trainer.loggers) == 1
+    assert "LearningRateMonitor" not in {type(callback).__name__ for callback in trainer.callbacks}  # type: ignore[attr-defined]
