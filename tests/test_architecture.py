@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
-    ("errors", "paths", "assets", "json_files", "csv_files", "__init__"),
+    ("errors", "paths", "assets", "json_files", "csv_files", "confusion", "web", "__init__"),
     ("tasks", "device", "figures", "schema"),
     ("models", "data"),
     ("artifact", "config", "activations"),

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+MOST_CURVES = 10  # more classes have no precision-recall curves: nobody could tell these apart
+
 BLUE, ORANGE = "#5588bb", "#cc6633"
 SEQUENCE = (
     BLUE,

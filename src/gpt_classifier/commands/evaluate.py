@@ -6,11 +6,17 @@ gpt-classifier evaluate --checkpoint outputs/…/best.ckpt --split all data=csv 
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
 from gpt_classifier.json_files import write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gpt_classifier.evaluation.metrics import Predictions
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -33,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         import pandas as pd
 
         from gpt_classifier.artifact import find_checkpoint, run_folder, store_temperature
+        from gpt_classifier.confusion import MOST_CLASSES
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import messages, metrics, page
         from gpt_classifier.inference.predictor import Predictor
@@ -83,15 +90,42 @@ def main(arguments: list[str] | None = None) -> None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "report.html").write_text(html, encoding="utf-8")
         write_json(out / "evaluation.json", numbers)
-        table = pd.DataFrame({"text": chosen["text"], "label": chosen["label"]})
-        table["predicted_label"] = [predictor.classes[i] for i in reported.predicted]
-        probabilities = reported.probabilities(predictor.temperature)
-        for i, name in enumerate(predictor.classes):
-            table[f"probability_{name}"] = probabilities[:, i]
-        table.to_csv(out / "predictions.csv", index=False)
+        predictions_table(chosen, reported, predictor.temperature).to_csv(out / "predictions.csv", index=False)
+        if len(predictor.classes) > MOST_CLASSES:
+            pd.DataFrame(page.by_class(reported)).rename(columns={"name": "class"}).to_csv(
+                out / "classes.csv", index=False
+            )
+            pairs = reported.confusion.pairs(predictor.classes)
+            pd.DataFrame(pairs, columns=["true", "predicted", "messages"]).to_csv(out / "confusions.csv", index=False)
         for name, estimate in numbers["estimates"].items():
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
         print(f"{messages.near(out / 'report.html')} is the page to open")
+
+
+def predictions_table(chosen: "pd.DataFrame", reported: "Predictions", temperature: float) -> "pd.DataFrame":
+    """Each message with its prediction and probabilities.
+
+    Args:
+        chosen: messages, with `text` and `label`.
+        reported: their predictions.
+        temperature: of the probabilities.
+
+    Returns:
+        `text`, `label`, `predicted_label` and `probability_{class}` of each class; of more than `MOST_CLASSES` classes
+        `probability` alone, that of the predicted one.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from gpt_classifier.confusion import MOST_CLASSES
+
+    names = reported.class_names
+    columns = {"text": chosen["text"].to_numpy(), "label": chosen["label"].to_numpy()}
+    columns["predicted_label"] = np.array(names, dtype=object)[reported.predicted]
+    if len(names) > MOST_CLASSES:
+        return pd.DataFrame({**columns, "probability": reported.confidence(temperature)})
+    probabilities = reported.probabilities(temperature)
+    return pd.DataFrame({**columns, **{f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}})
 
 
 def positive_class(name: str | None, classes: list[str]) -> int:

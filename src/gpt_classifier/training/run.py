@@ -247,7 +247,7 @@ def describe_settings(config: DictConfig, context: RunContext) -> dict[str, Any]
 def write_results(
     config: DictConfig, context: RunContext, trainer: Trainer, result: Result, parameters: dict[str, int]
 ) -> None:
-    """metrics.json, the pictures, what the loggers show at the end, and the summary."""
+    """metrics.json, tables of many classes, the pictures, what the loggers show at the end, and the summary."""
     assert context.folder is not None
     module, data, stages = result.module, result.data, result.stages
     settings = describe_settings(config, context) | {"trainer.precision": str(trainer.precision)}
@@ -256,14 +256,15 @@ def write_results(
         {
             "settings": settings,
             "parameters": parameters,
-            "data": asdict(data.report),
-            **stages,
+            "data": report.counted(asdict(data.report)),
+            **report.shortened(stages),
             "seconds": result.seconds,
             "peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
         },
     )
     classes = module.task.classes
     texts = {name: data.split_frame(name) for name in data.splits} if data.keeps_texts else {}
+    report.write_tables(context.folder, stages["best"])
     report.write_figures(context.folder, module.history, stages["best"], classes)
     report.log_best(trainer.loggers, settings, stages["best"], module.predictions, texts, classes)
     log.info("\n%s", report.summary(stages, context.title(), result.seconds, context.folder, data.report.note))
