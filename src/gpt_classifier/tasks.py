@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt_classifier.confusion import Confusion
+from gpt_classifier.confusion import MOST_CLASSES, Confusion
 
 Metrics = dict[str, Any]
 
-MOST_SCORES = 10_000_000  # texts times classes up to which AUROC is measured: a second of sorting
+MOST_SCORES = 10_000_000  # texts times classes up to which AUROC is measured of many classes: a second of sorting
 PART = 2**22  # numbers of a matrix of logits that are copied at a time
 MOST_SCALARS = 10  # classes whose figures a logger draws one by one
 
@@ -157,6 +157,11 @@ def in_parts(logits: Tensor, numbers: int = PART) -> list[slice]:
     return [slice(start, min(start + rows, len(logits))) for start in range(0, len(logits), rows)]
 
 
+def too_many_scores(texts: int, classes: int) -> bool:
+    """Whether AUROC is left out: above `MOST_SCORES` texts times classes, of more than `MOST_CLASSES` classes."""
+    return classes > MOST_CLASSES and texts * classes > MOST_SCORES
+
+
 def macro_auroc(logits: Tensor, targets: Tensor) -> float | None:
     """Area under the ROC curve of each class's probability against the rest, averaged over classes; ties count half.
 
@@ -165,11 +170,13 @@ def macro_auroc(logits: Tensor, targets: Tensor) -> float | None:
         targets: `(N,)` class ids.
 
     Returns:
-        `None` where a class has no text, where logits are not finite, or where N times C is above `MOST_SCORES`.
+        `None` where a class has no text, where logits are not finite, or where it is too much (`too_many_scores`).
     """
     N, C = logits.shape
+    if too_many_scores(N, C):
+        return None
     support = torch.bincount(targets, minlength=C).numpy()
-    if logits.numel() > MOST_SCORES or support.min() == 0 or support.max() == N or not logits.isfinite().all():
+    if support.min() == 0 or support.max() == N or not logits.isfinite().all():
         return None
     probabilities, labels = logits.softmax(dim=-1).numpy(), targets.numpy()
     areas = []

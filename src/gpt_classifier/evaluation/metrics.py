@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 from gpt_classifier.confusion import Confusion
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
-from gpt_classifier.tasks import MOST_SCORES, in_parts
+from gpt_classifier.tasks import MOST_SCORES, in_parts, too_many_scores
 
 BINS = 15  # of the calibration error, equally wide
 RESAMPLES = 2000  # of the bootstrap, fewer where messages times classes times resamples exceed:
@@ -102,8 +102,8 @@ def estimates(found: Predictions, temperature: float = 1.0, seed: int = 0) -> di
     """Accuracy, macro F1, AUROC and loss, with percentile bootstrap intervals (Efron, 1979).
 
     Where all messages are classified rightly, or none, resampling can't tell how far accuracy may be from that; its
-    interval is then the exact one of Clopper and Pearson (1934). AUROC is not measured (`nan`) where messages times
-    classes are above `tasks.MOST_SCORES`.
+    interval is then the exact one of Clopper and Pearson (1934). AUROC is `nan` where it would take too long
+    (`tasks.too_many_scores`).
 
     Args:
         found: at least one message.
@@ -114,7 +114,7 @@ def estimates(found: Predictions, temperature: float = 1.0, seed: int = 0) -> di
     predicted, right = found.predicted, found.right
     losses = found.losses(temperature)
     columns: Sequence[int] = range(classes) if classes > 2 else [1]
-    if n * len(columns) > MOST_SCORES:
+    if too_many_scores(n, classes):
         columns = []
     probabilities = found.probabilities(temperature) if columns else np.empty((n, 0))
     ranks = [(np.unique(probabilities[:, c], return_inverse=True)[1], found.labels == c) for c in columns]

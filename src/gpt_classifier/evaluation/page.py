@@ -55,7 +55,7 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     found, names = subject.reported, subject.reported.class_names
     temperature = subject.predictor.temperature
     few = len(names) <= MOST_CURVES
-    probabilities = found.probabilities(temperature) if few else np.empty((0, 0))
+    probabilities = found.probabilities(temperature) if few else np.empty((0, 0))  # what curves are drawn from
     binary = len(names) == 2
     estimated = metrics.estimates(found, temperature)
     fitted = metrics.fit_temperature(subject.validation) if subject.validation else None
