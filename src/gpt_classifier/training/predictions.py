@@ -6,7 +6,6 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from gpt_classifier.device import return_freed_memory
 from gpt_classifier.tasks import Task, in_parts
 
 MOST_KEPT = 10_000_000
@@ -58,10 +57,6 @@ class Outputs:
             self.logits[indices[rows]] = logits[rows].float()
         self.targets[indices] = targets
         self.known[indices] = True
-        if (
-            logits.numel() > COPIED
-        ):  # batches differ in size, and what each leaves free is not always enough for the next
-            return_freed_memory()
 
     def gather(self, world_size: int) -> tuple[Tensor, Tensor]:
         """Logits `(N, C)` and targets `(N, …)` of all processes in the order of the split, each message once."""
