@@ -8,8 +8,8 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
-    ("errors", "paths", "assets", "signals", "__init__"),
-    ("atomic",),
+    ("errors", "paths", "assets", "signals", "confusion", "__init__"),
+    ("atomic", "web"),
     ("tasks", "device", "figures", "schema", "tables", "torch_files"),
     ("models", "data"),
     ("artifact", "config", "activations"),

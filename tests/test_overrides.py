@@ -167,7 +167,7 @@ def checked(what: Callable[[], None]) -> None:
 
 
 def test_rank_of_adapters_has_the_width_of_the_model_as_its_limit(bases: list[DictConfig], tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"rank: expected a whole number from 1 to 12, but it is 100000000"):  # noqa: PT011
+    with pytest.raises(Exception, match=r"rank: expected a whole number from 1 to 12, but it is 100000000"):
         build(with_value(bases[1], "freeze.rank=100000000"), tmp_path / "run")
 
 

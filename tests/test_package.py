@@ -54,7 +54,16 @@ def test_importing_changes_nothing_in_the_process() -> None:
         "pandas",
         "tiktoken",
     ]
-    others += ["safetensors.torch", "huggingface_hub", "jinja2", "pooch", "sklearn", "tokenizers", "pyarrow.parquet"]
+    others += [
+        "safetensors.torch",
+        "huggingface_hub",
+        "jinja2",
+        "requests",
+        "tqdm",
+        "sklearn",
+        "tokenizers",
+        "pyarrow.parquet",
+    ]
     subprocess.run([sys.executable, "-c", SNAPSHOT.format(others=others)], check=True)
 
 

@@ -1,12 +1,18 @@
 """Metrics against values worked out by hand."""
 
 import math
+import time
 
+import numpy as np
 import pytest
+import sklearn.metrics
 import torch
 import torch.nn.functional as F
+from torchmetrics.functional import classification
 
+from gpt_classifier.confusion import Confusion
 from gpt_classifier.tasks import TASKS, SingleLabel, Task, scalars, task_from_state
+from gpt_classifier.training.predictions import Outputs, keep
 from gpt_classifier.training.report import misclassified
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.5]])
@@ -78,11 +84,100 @@ def test_auroc_of_a_split_that_lacks_a_class_is_undefined() -> None:
     assert scalars(metrics, "val")["val/recall/ham"] == 1.0
 
 
+def made_up(texts: int, classes: int, seed: int = 0) -> tuple[SingleLabel, torch.Tensor, torch.Tensor]:
+    """A task, logits of a classifier that is right at times, and targets that cover every class if they can."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(texts, classes, generator=generator)
+    targets = torch.arange(texts) % classes
+    right = torch.rand(texts, generator=generator) < 0.4
+    logits[right, targets[right]] += 5
+    logits[::7] = logits[::7].round()  # ties
+    return SingleLabel([f"c{i}" for i in range(classes)]), logits, targets
+
+
+@pytest.mark.parametrize(("texts", "classes"), [(40, 2), (300, 5), (20, 30), (400, 60)])
+def test_metrics_are_torchmetrics_and_scikit_learns(texts: int, classes: int) -> None:
+    task, logits, targets = made_up(texts, classes)
+    metrics, predicted = task.metrics(logits, targets), logits.argmax(dim=-1)
+    expected = {
+        "precision": classification.multiclass_precision(logits, targets, classes, average="none"),
+        "recall": classification.multiclass_recall(logits, targets, classes, average="none"),
+        "f1": classification.multiclass_f1_score(logits, targets, classes, average="none"),
+    }
+    for name, values in expected.items():
+        assert list(metrics[name]) == task.classes
+        assert list(metrics[name].values()) == pytest.approx(values.tolist(), abs=1e-6)
+    assert metrics["mcc"] == pytest.approx(
+        classification.multiclass_matthews_corrcoef(logits, targets, classes).item(), abs=1e-6
+    )
+    assert metrics["loss"] == pytest.approx(F.cross_entropy(logits, targets).item(), abs=1e-5)
+    assert metrics["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(targets, predicted, average="macro"))
+    recalls = sklearn.metrics.recall_score(targets, predicted, average=None, labels=targets.unique().tolist())
+    assert metrics["balanced_accuracy"] == pytest.approx(recalls.mean())
+    if texts < classes:
+        assert metrics["auroc"] is None
+    else:
+        auroc = classification.multiclass_auroc(logits.softmax(dim=-1), targets, classes)
+        assert metrics["auroc"] == pytest.approx(auroc.item(), abs=1e-6)
+    matrix = sklearn.metrics.confusion_matrix(targets, predicted, labels=range(classes))
+    assert sum(metrics["support"].values()) == texts
+    if classes <= 50:
+        assert metrics["confusion_matrix"] == matrix.tolist()
+    else:
+        assert "confusion_matrix" not in metrics
+    np.testing.assert_array_equal(Confusion.of_metrics(metrics, task.classes).matrix(), matrix)
+
+
+def test_of_many_classes_the_pairs_that_were_confused_are_told_the_most_frequent_first() -> None:
+    task, _, _ = made_up(1, 51)
+    targets = torch.tensor([3, 3, 3, 4, 4, 5])
+    logits = F.one_hot(torch.tensor([7, 7, 3, 4, 8, 5]), 51).float()
+    assert task.metrics(logits, targets)["confusion_pairs"] == [["c3", "c7", 2], ["c4", "c8", 1]]
+
+
+def test_metrics_of_ten_thousand_classes_take_memory_of_their_texts_alone() -> None:
+    """A dense matrix of 10,000 classes would be of 800 MB, and a figure for each would fill a logger's file."""
+    task, logits, targets = made_up(500, 10_000)
+    resource = pytest.importorskip("resource")
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    metrics = task.metrics(logits, targets)
+    assert time.perf_counter() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+    assert len(metrics["confusion_pairs"]) == round(500 * (1 - metrics["accuracy"]))
+    drawn = scalars(metrics, "val")
+    assert {"val/loss", "val/accuracy", "val/macro_f1", "val/balanced_accuracy", "val/mcc"} == set(drawn)
+
+
+def test_logits_that_are_no_numbers_have_metrics_all_the_same() -> None:
+    metrics = SPAM.metrics(torch.full((2, 2), float("nan")), torch.tensor([0, 1]))
+    assert math.isnan(metrics["loss"])
+    assert metrics["auroc"] is None
+
+
+def test_picture_of_many_classes_is_of_those_that_are_confused() -> None:
+    wrong = np.array([70, 70, 5])
+    confusion = Confusion(np.append(np.arange(100), [80, 80, 6]), np.append(np.arange(100), wrong), 100)
+    matrix, names, note = confusion.drawn([f"c{i}" for i in range(100)])
+    assert {"c5", "c6", "c70", "c80"} <= set(names)
+    assert matrix[names.index("c80"), names.index("c70")] == 2
+    assert len(names) == len(matrix) < 50
+    assert f"{len(names)} most confused of 100 classes" in note
+
+
 def test_mistakes_are_listed_most_confident_first() -> None:
     import pandas as pd
 
     texts = pd.DataFrame({"text": ["a", "b", "c", "d"]})
-    table = misclassified(LOGITS, LABELS, texts, ["ham", "spam"])
+    table = misclassified(keep(SPAM, LOGITS, LABELS), texts, ["ham", "spam"])
     assert table["text"].tolist() == ["c", "d"]
     assert table["true"].tolist() == ["spam", "ham"]
     assert table["probability"].tolist() == [0.9526, 0.6225]
+
+
+def test_batches_in_any_order_are_put_where_they_belong() -> None:
+    outputs = Outputs(5)
+    outputs.add(torch.tensor([4, 1]), LOGITS[:2], LABELS[:2])
+    outputs.add(torch.tensor([0, 2]), LOGITS[2:], LABELS[2:])
+    logits, targets = outputs.gather(world_size=1)  # message 3 was not measured
+    assert torch.equal(logits, LOGITS[[2, 1, 3, 0]])
+    assert torch.equal(targets, LABELS[[2, 1, 3, 0]])

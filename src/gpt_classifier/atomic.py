@@ -50,6 +50,21 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def write_table(path: Path, frame: Any, **options: Any) -> None:
+    """A pandas DataFrame as CSV, whole or not at all.
+
+    Args:
+        path: the file.
+        frame: the table; its index is left out.
+        options: further ones of `DataFrame.to_csv`.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    with replacing(path) as part:
+        frame.to_csv(part, index=False, **options)
+
+
 def write_json(path: Path, content: Any) -> None:
     """JSON that every reader takes, whole or not at all; what is not a number, as in a run that diverged, is `null`.
 

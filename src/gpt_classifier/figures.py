@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from gpt_classifier.atomic import replacing
 
+MOST_CURVES = 10  # more classes have no precision-recall curves: nobody could tell these apart
+
 BLUE, ORANGE = "#5588bb", "#cc6633"
 SEQUENCE = (
     BLUE,

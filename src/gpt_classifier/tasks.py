@@ -3,11 +3,18 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gpt_classifier.confusion import MOST_CLASSES, Confusion
+
 Metrics = dict[str, Any]
+
+MOST_SCORES = 10_000_000  # texts times classes up to which AUROC is measured of many classes: a second of sorting
+PART = 2**22  # numbers of a matrix of logits that are copied at a time
+MOST_SCALARS = 10  # classes whose figures a logger draws one by one
 
 
 class Task(Protocol):
@@ -89,43 +96,39 @@ class SingleLabel:
     def metrics(self, logits: Tensor, targets: Tensor) -> Metrics:
         """Metrics of a split's predictions.
 
+        Memory grows with the logits, and beside them with the number of messages and of classes, never with its square.
+
         Args:
             logits: `(N, C)` float32.
             targets: `(N,)` class ids.
 
         Returns:
-            `messages` (N); `loss`, mean cross-entropy in nats; `accuracy`; `mcc`, Matthews' correlation coefficient
-            (Gorodkin, 2004, for more than two classes; 0 where undefined); `auroc`, one class against the rest,
-            averaged over classes, `None` where a class has no text; `precision`, `recall` and `f1` by class name
-            (0 where undefined); `confusion_matrix`, rows true, columns predicted.
+            `messages` (N); `loss`, mean cross-entropy in nats; `accuracy`; `balanced_accuracy`, mean recall of the
+            classes that have texts; `macro_f1`, mean F1 of the classes that have texts or are predicted; `mcc`,
+            Matthews' correlation coefficient (Gorodkin, 2004, for more than two classes; 0 where undefined); `auroc`,
+            see `macro_auroc`; `precision`, `recall`, `f1` (0 where undefined) and `support`, the number of texts, by
+            class name; `confusion_matrix`, rows true, columns predicted, or of more than `confusion.MOST_CLASSES`
+            classes `confusion_pairs`: true class, predicted class and number of texts of each kind of mistake, the
+            most frequent first.
         """
-        from torchmetrics.functional.classification import (  # seconds of imports that predicting does not need
-            multiclass_auroc,
-            multiclass_confusion_matrix,
-            multiclass_f1_score,
-            multiclass_matthews_corrcoef,
-            multiclass_precision,
-            multiclass_recall,
-        )
-
-        number = len(self.classes)
-        by_class = {
-            "precision": multiclass_precision(logits, targets, number, average="none"),
-            "recall": multiclass_recall(logits, targets, number, average="none"),
-            "f1": multiclass_f1_score(logits, targets, number, average="none"),
-        }
-        auroc = None
-        if len(targets.unique()) == number:
-            auroc = multiclass_auroc(self.probabilities(logits), targets, number).item()
+        predicted = self.decide(logits)
+        confusion = Confusion(targets.numpy(), predicted.numpy(), len(self.classes))
         return {
             "messages": len(targets),
-            "loss": self.loss(logits, targets).item(),
-            "accuracy": self.correct(logits, targets).float().mean().item(),
-            "mcc": multiclass_matthews_corrcoef(logits, targets, number).item(),
-            "auroc": auroc,
-            **{name: dict(zip(self.classes, values.tolist(), strict=True)) for name, values in by_class.items()},
-            "confusion_matrix": multiclass_confusion_matrix(logits, targets, number).tolist(),
+            "loss": self._mean_loss(logits, targets),
+            "accuracy": (predicted == targets).float().mean().item(),
+            "balanced_accuracy": confusion.balanced_accuracy,
+            "macro_f1": confusion.macro_f1,
+            "mcc": confusion.mcc,
+            "auroc": macro_auroc(logits, targets),
+            **confusion.by_class(self.classes),
+            **confusion.told(self.classes),
         }
+
+    def _mean_loss(self, logits: Tensor, targets: Tensor) -> float:
+        parts = in_parts(logits)
+        sums = [self.loss(logits[part], targets[part]).item() * (part.stop - part.start) for part in parts]
+        return sum(sums) / len(targets)
 
     def state(self) -> dict[str, Any]:
         return {"kind": "single_label", "classes": self.classes}
@@ -148,12 +151,55 @@ def task_from_state(state: dict[str, Any]) -> Task:
     return TASKS[kind](**arguments)
 
 
+def in_parts(logits: Tensor, numbers: int = PART) -> list[slice]:
+    """The rows of `(N, C)` logits in parts of some numbers, so that what is computed from them needs no copy of all."""
+    rows = max(1, numbers // logits.shape[1])
+    return [slice(start, min(start + rows, len(logits))) for start in range(0, len(logits), rows)]
+
+
+def too_many_scores(texts: int, classes: int) -> bool:
+    """Whether AUROC is left out: above `MOST_SCORES` texts times classes, of more than `MOST_CLASSES` classes."""
+    return classes > MOST_CLASSES and texts * classes > MOST_SCORES
+
+
+def macro_auroc(logits: Tensor, targets: Tensor) -> float | None:
+    """Area under the ROC curve of each class's probability against the rest, averaged over classes; ties count half.
+
+    Args:
+        logits: `(N, C)` float32.
+        targets: `(N,)` class ids.
+
+    Returns:
+        `None` where a class has no text, where logits are not finite, or where it is too much (`too_many_scores`).
+    """
+    N, C = logits.shape
+    if too_many_scores(N, C):
+        return None
+    support = torch.bincount(targets, minlength=C).numpy()
+    if support.min() == 0 or support.max() == N or not logits.isfinite().all():
+        return None
+    probabilities, labels = logits.softmax(dim=-1).numpy(), targets.numpy()
+    areas = []
+    for i, positives in enumerate(support.tolist()):
+        column = np.ascontiguousarray(probabilities[:, i])
+        ranked, own = np.sort(column), column[labels == i]
+        # of each positive text, twice the number of texts below it, ties half: of positive ones on average half of all
+        twice = np.searchsorted(ranked, own, side="left").sum() + np.searchsorted(ranked, own, side="right").sum()
+        areas.append((twice - positives**2) / 2 / positives / (N - positives))
+    return float(np.mean(areas))
+
+
 def scalars(metrics: Metrics, prefix: str) -> dict[str, float]:
-    """The numbers that a logger can draw, such as `val/accuracy` and `val/recall/spam`."""
+    """The numbers that a logger can draw, such as `val/accuracy` and `val/recall/spam`.
+
+    Those of single classes are left out where there are more than `MOST_SCALARS`, and counts anyway.
+    """
     drawn = {}
     for name, value in metrics.items():
         if isinstance(value, dict):
-            drawn.update({f"{prefix}/{name}/{class_name}": number for class_name, number in value.items()})
+            shown = {of: number for of, number in value.items() if isinstance(number, float)}
+            if len(shown) <= MOST_SCALARS:
+                drawn.update({f"{prefix}/{name}/{of}": number for of, number in shown.items()})
         elif isinstance(value, float):
             drawn[f"{prefix}/{name}"] = value
     return drawn

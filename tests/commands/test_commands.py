@@ -202,6 +202,30 @@ def test_evaluate_writes_a_page_that_needs_nothing_else(
     assert f"accuracy  {accuracy:8.4f}   95 % interval" in capsys.readouterr().out
 
 
+def test_page_of_many_classes_shows_the_worst_and_tables_have_all(train: Callable[..., Run], tmp_path: Path) -> None:
+    rows = [(f"word{i % 7} thing{i} {k}", f"class {i:02d}") for i in range(60) for k in range(5)]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "many.csv", index=False)
+    run = train("data=csv", f"data.path={tmp_path / 'many.csv'}", "data.train_size=null", "trainer.max_epochs=1")
+    checkpoint = str(run.folder / "checkpoints" / "best.ckpt")
+    script("evaluate").main(["--checkpoint", checkpoint])
+    folder = run.folder / "evaluation"
+    page = Page((folder / "report.html").read_text(encoding="utf-8"))
+    assert "10 more are in classes.csv" in page.text
+    assert "most confused of 60 classes" in (folder / "report.html").read_text(encoding="utf-8")
+    numbers = json.loads((folder / "evaluation.json").read_text())
+    assert "confusion_matrix" not in numbers
+    assert numbers["estimates"]["accuracy"]["value"] == pytest.approx(run.metrics["best"]["test"]["accuracy"])
+    assert numbers["balanced_accuracy"] == pytest.approx(run.metrics["best"]["test"]["balanced_accuracy"])
+    classes = pd.read_csv(folder / "classes.csv")
+    assert len(classes) == 60
+    assert classes["f1"].is_monotonic_increasing
+    table = pd.read_csv(folder / "predictions.csv")
+    assert list(table) == ["text", "label", "predicted_label", "probability"]
+    mistakes = table[table["label"] != table["predicted_label"]]
+    pairs = pd.read_csv(folder / "confusions.csv")
+    assert pairs["messages"].sum() == len(mistakes)
+
+
 def test_calibration_is_stored_with_the_checkpoint_and_changes_no_label(train: Callable[..., Run]) -> None:
     run = train()
     checkpoint = run.folder / "checkpoints" / "best.ckpt"

@@ -1,7 +1,10 @@
 """Downloads against a local server that serves the file, breaks off, stalls, or serves something else."""
 
+import contextlib
 import http.server
 import io
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt_classifier.data import download
+from gpt_classifier import web
 from gpt_classifier.data.download import fetch_member, sha256
 from gpt_classifier.data.sources import SmsSpam
 from gpt_classifier.errors import UserError
@@ -24,6 +27,15 @@ def zipped(name: str, content: bytes) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("readme", "about")
         archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def zipped_in_folder(name: str, content: bytes) -> bytes:
+    """An archive whose folder has the file's name, with an entry of its own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir(name)
+        archive.writestr(f"{name}/{name}", content)
     return buffer.getvalue()
 
 
@@ -42,6 +54,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "/broken.zip": ARCHIVE,
             "/stalled.zip": ARCHIVE,
             "/awaited.zip": ARCHIVE,
+            "/slow.zip": ARCHIVE,
+            "/dripping.zip": ARCHIVE,
+            "/dripping-headers.zip": ARCHIVE,
+            "/endless.zip": ARCHIVE,
+            "/announced.zip": ARCHIVE,
+            "/folder.zip": zipped_in_folder("SMSSpamCollection", CONTENT),
+            "/folder-only.zip": zipped("SMSSpamCollection/readme", b"about"),
         }.get(self.path)
         self.server.requests.append(self.path)  # type: ignore[attr-defined]
         if self.path == "/awaited.zip":  # the first request waits for whether a second comes meanwhile
@@ -50,10 +69,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body is None:
             self.send_error(404)
             return
+        if self.path == "/dripping-headers.zip":
+            self.drip(b"HTTP/1.1 200 OK\r\nServer: " + b"x" * 1000)
+            return
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        if self.path not in ("/endless.zip", "/dripping.zip"):
+            self.send_header("Content-Length", str(10**12 if self.path == "/announced.zip" else len(body)))
         self.end_headers()
-        if self.path in ("/broken.zip", "/stalled.zip"):
+        if self.path == "/dripping.zip":
+            self.drip(b"x" * 1000)
+        elif self.path == "/endless.zip":
+            with contextlib.suppress(OSError):  # until the client hangs up
+                while not self.server.closing.is_set():  # type: ignore[attr-defined]
+                    self.wfile.write(b"0" * 65536)
+                    self.server.sent += 65536  # type: ignore[attr-defined]
+        elif self.path == "/slow.zip":  # but it goes on
+            step = len(body) // 8
+            for start in range(0, len(body), step):
+                self.wfile.write(body[start : start + step])
+                self.wfile.flush()
+                time.sleep(0.1)
+        elif self.path == "/announced.zip":
+            self.server.closing.wait(3)  # type: ignore[attr-defined]
+        elif self.path in ("/broken.zip", "/stalled.zip"):
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
             if self.path == "/stalled.zip":
@@ -61,27 +99,39 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             self.wfile.write(body)
 
+    def drip(self, sent: bytes) -> None:
+        """One byte at a time, each soon enough for a timeout between bytes."""
+        with contextlib.suppress(OSError):
+            for byte in sent:
+                if self.server.closing.wait(0.05):  # type: ignore[attr-defined]
+                    return
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+
     def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTTPServer]:
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(web, "READ_TIMEOUT", 0.5)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.requests = []  # type: ignore[attr-defined]
         server.second = threading.Event()  # type: ignore[attr-defined]
+        server.closing = threading.Event()  # type: ignore[attr-defined]
+        server.sent = 0  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
+        server.closing.set()  # type: ignore[attr-defined]
         server.shutdown()
 
 
 @pytest.fixture
 def fetch(server: http.server.ThreadingHTTPServer, tmp_path: Path) -> Callable[..., Path]:
-    def fetch(*names: str) -> Path:
+    def fetch(*names: str, seconds: float = 60) -> Path:
         urls = [f"http://127.0.0.1:{server.server_port}/{name}.zip" for name in names]
         target = tmp_path / "cache" / "SMSSpamCollection"
-        return fetch_member(urls, target.name, sha256(CONTENT), target, max_bytes=1_000_000)
+        return fetch_member(urls, target.name, sha256(CONTENT), target, max_bytes=1_000_000, seconds=seconds)
 
     return fetch
 
@@ -103,17 +153,74 @@ def test_file_is_unpacked_and_fetched_once(fetch: Callable, server: http.server.
         ("other-content", "expected SMSSpamCollection with sha256"),
         ("other-member", "has no file SMSSpamCollection"),
         ("bomb", "larger than 1000000 bytes"),
+        ("endless", "sends more than 1000000 bytes"),
+        ("announced", "sends more than 1000000 bytes"),
+        ("dripping", "not finished within 1 s"),
+        ("dripping-headers", "not finished within 1 s"),
+        ("folder-only", "has no file SMSSpamCollection"),
     ],
 )
 def test_bad_place_is_told_and_leaves_nothing_behind(fetch: Callable, tmp_path: Path, name: str, reason: str) -> None:
+    began = time.monotonic()
     with pytest.raises(UserError, match=reason) as error:
-        fetch(name)
+        fetch(name, seconds=1 if "dripping" in name else 60)
+    assert time.monotonic() - began < 5
     assert f"/{name}.zip" in str(error.value)
+    assert "\n" not in str(error.value)
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_mirror_serves_when_the_first_place_does_not(fetch: Callable) -> None:
     assert fetch("broken", "other-content", "good").read_bytes() == CONTENT
+
+
+def test_a_place_without_end_leaves_time_for_the_next_one(fetch: Callable) -> None:
+    assert fetch("dripping", "good", seconds=2).read_bytes() == CONTENT
+
+
+def test_server_without_end_is_left_at_the_limit(fetch: Callable, server: http.server.ThreadingHTTPServer) -> None:
+    with pytest.raises(UserError):
+        fetch("endless")
+    assert server.sent < 20_000_000  # type: ignore[attr-defined]  # the limit, and what sockets hold
+
+
+def test_slow_server_that_goes_on_is_waited_for(fetch: Callable) -> None:
+    assert fetch("slow", seconds=30).read_bytes() == CONTENT
+
+
+def test_folder_of_the_files_name_is_not_taken_for_it(fetch: Callable) -> None:
+    assert fetch("folder").read_bytes() == CONTENT
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(
+    server: http.server.ThreadingHTTPServer, fetch: Callable, tmp_path: Path
+) -> None:
+    url, target = f"http://127.0.0.1:{server.server_port}/dripping.zip", tmp_path / "cache" / "SMSSpamCollection"
+    command = "import sys, pathlib; from gpt_classifier.data.download import fetch_member\n"
+    command += "fetch_member([sys.argv[1]], 'SMSSpamCollection', '0', pathlib.Path(sys.argv[2]), 10**6)"
+    process = subprocess.Popen([sys.executable, "-c", command, url, str(target)])
+    while process.poll() is None and not list(tmp_path.glob("cache/*/archive.zip")):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    (tmp_path / "cache" / "notes").mkdir()
+    (left,) = (path.parent for path in tmp_path.glob("cache/*/archive.zip"))
+    with pytest.raises(UserError):
+        fetch("missing")
+    assert not left.exists()
+    assert (tmp_path / "cache" / "notes").exists()
+
+
+def test_terminal_shows_how_much_of_it_has_come(
+    fetch: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    fetch("good").unlink()
+    assert "archive.zip" not in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    fetch("slow")
+    shown = capsys.readouterr().err
+    assert "0%|" in shown
+    assert f"/{len(ARCHIVE) / 1000:.2f}k" in shown
 
 
 def test_of_several_processes_one_downloads_and_the_others_find_the_file(

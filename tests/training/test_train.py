@@ -236,6 +236,34 @@ def test_table_of_any_classes_trains_and_carries_their_names(train: Callable[...
     assert len(run.metrics["best"]["test"]["confusion_matrix"]) == 3
 
 
+def test_figures_of_many_classes_are_in_tables_beside_metrics(train: Callable[..., Run], tmp_path: Path) -> None:
+    rows = [(f"word{i % 7} thing{i} {k}", f"class {i:02d}") for i in range(60) for k in range(5)]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "many.csv", index=False)
+    run = train("data=csv", f"data.path={tmp_path / 'many.csv'}", "data.train_size=null", "trainer.max_epochs=1")
+    for split in ("val", "test"):
+        metrics = run.metrics["best"][split]
+        assert {"macro_f1", "balanced_accuracy", "auroc", "mcc"} <= set(metrics)
+        assert not {"confusion_matrix", "precision", "recall", "f1", "support"} & set(metrics)
+        table = pd.read_csv(run.folder / f"classes_{split}.csv")
+        assert sorted(table["class"]) == sorted({label for _, label in rows})
+        assert table["f1"].is_monotonic_increasing
+        assert table["f1"].mean() == pytest.approx(metrics["macro_f1"])
+        assert table["recall"].mean() == pytest.approx(metrics["balanced_accuracy"])
+        assert table["support"].sum() == metrics["messages"]
+        pairs = pd.read_csv(run.folder / f"confusions_{split}.csv")
+        assert pairs["messages"].is_monotonic_decreasing
+        assert pairs["messages"].sum() == round(metrics["messages"] * (1 - metrics["accuracy"]))
+        assert metrics["confusion_pairs"] == pairs.head(100).to_numpy().tolist()
+    assert run.metrics["data"]["splits"]["test"] == {"messages": 60, "classes": 60}
+    assert (run.folder / "confusion_matrix.png").exists()
+    board = EventAccumulator(str(run.folder / "tensorboard"))
+    board.Reload()
+    assert "val/macro_f1" in board.Tags()["scalars"]
+    assert not [tag for tag in board.Tags()["scalars"] if "class 00" in tag]
+    assert "test/misclassified/text_summary" in board.Tags()["tensors"]
+    assert (run.folder / "metrics.json").stat().st_size < 100_000
+
+
 def test_overlap_is_reported_and_warned_about(
     train: Callable[..., Run], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
             train, val = ((parts[name]["text"].tolist(), parts[name]["label"].tolist()) for name in ("train", "val"))
             for baseline in baselines.fit_baselines(train, val):
                 contenders.append(comparison.of_baseline(baseline, texts, classes))
-        truth = np.array([classes.index(label) for label in labels])
+        place = {name: i for i, name in enumerate(classes)}
+        truth = np.array([place[label] for label in labels])
         lines = comparison.compare(contenders, truth, len(classes))
         sentence, table = comparison.verdict(lines), comparison.table(lines)
         if left_out:

@@ -6,11 +6,17 @@ gpt-classifier evaluate --checkpoint outputs/…/best.ckpt --split all data=csv 
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gpt_classifier.atomic import replacing, write_json, write_text
+from gpt_classifier.atomic import write_json, write_table, write_text
 from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gpt_classifier.evaluation.metrics import Predictions
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -33,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         import pandas as pd
 
         from gpt_classifier.artifact import find_checkpoint, run_folder, store_temperature
+        from gpt_classifier.confusion import MOST_CLASSES
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import messages, metrics, page
         from gpt_classifier.inference.predictor import Predictor
@@ -82,16 +89,40 @@ def main(arguments: list[str] | None = None) -> None:
         html, numbers = page.render(subject)
         write_text(out / "report.html", html)
         write_json(out / "evaluation.json", numbers)
-        table = pd.DataFrame({"text": chosen["text"], "label": chosen["label"]})
-        table["predicted_label"] = [predictor.classes[i] for i in reported.predicted]
-        probabilities = reported.probabilities(predictor.temperature)
-        for i, name in enumerate(predictor.classes):
-            table[f"probability_{name}"] = probabilities[:, i]
-        with replacing(out / "predictions.csv") as part:
-            table.to_csv(part, index=False)
+        write_table(out / "predictions.csv", predictions_table(chosen, reported, predictor.temperature))
+        if len(predictor.classes) > MOST_CLASSES:
+            write_table(out / "classes.csv", pd.DataFrame(page.by_class(reported)).rename(columns={"name": "class"}))
+            pairs = reported.confusion.pairs(predictor.classes)
+            write_table(out / "confusions.csv", pd.DataFrame(pairs, columns=["true", "predicted", "messages"]))
         for name, estimate in numbers["estimates"].items():
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
         print(f"{messages.near(out / 'report.html')} is the page to open")
+
+
+def predictions_table(chosen: "pd.DataFrame", reported: "Predictions", temperature: float) -> "pd.DataFrame":
+    """Each message with its prediction and probabilities.
+
+    Args:
+        chosen: messages, with `text` and `label`.
+        reported: their predictions.
+        temperature: of the probabilities.
+
+    Returns:
+        `text`, `label`, `predicted_label` and `probability_{class}` of each class; of more than `MOST_CLASSES` classes
+        `probability` alone, that of the predicted one.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from gpt_classifier.confusion import MOST_CLASSES
+
+    names = reported.class_names
+    columns = {"text": chosen["text"].to_numpy(), "label": chosen["label"].to_numpy()}
+    columns["predicted_label"] = np.array(names, dtype=object)[reported.predicted]
+    if len(names) > MOST_CLASSES:
+        return pd.DataFrame({**columns, "probability": reported.confidence(temperature)})
+    probabilities = reported.probabilities(temperature)
+    return pd.DataFrame({**columns, **{f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}})
 
 
 def positive_class(name: str | None, classes: list[str]) -> int:

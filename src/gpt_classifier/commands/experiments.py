@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from gpt_classifier.atomic import replacing, write_text
+from gpt_classifier.atomic import write_table, write_text
 from gpt_classifier.commands.arguments import add_overrides, arguments_of
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import OptionError, UserError, expect_number
@@ -80,8 +80,7 @@ def run(options: argparse.Namespace) -> None:
     def show(answers: list[experiments.Answer]) -> None:
         text = experiments.table(questions, answers)
         write_text(folder / "table.md", text + "\n")
-        with replacing(folder / "table.csv") as part:
-            experiments.as_frame(answers).to_csv(part, index=False)
+        write_table(folder / "table.csv", experiments.as_frame(answers))
         if answers:
             title = options.model or "each row with its own backbone"
             experiments.chart(answers, title, folder / "chart.png")

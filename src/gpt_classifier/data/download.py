@@ -1,10 +1,13 @@
 """Fetch, verify, unpack; nothing here knows what a message is."""
 
+import glob
 import hashlib
 import logging
 import lzma
 import os
+import shutil
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -13,29 +16,34 @@ from pathlib import Path
 from filelock import FileLock
 
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.web import download
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT, READ_TIMEOUT = 10, 30  # seconds without an answer, or without a further byte
+DEADLINE = 600  # seconds of all that is tried
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def fetch_member(urls: Sequence[str], member: str, expected_sha256: str, target: Path, max_bytes: int) -> Path:
+def fetch_member(
+    urls: Sequence[str], member: str, expected_sha256: str, target: Path, max_bytes: int, seconds: float = DEADLINE
+) -> Path:
     """The file `member` of the zip archive at the first of `urls` that serves the right one.
 
     Nothing is downloaded when `target` already has the expected content. `target` appears only when it is
-    whole and verified; whatever is interrupted leaves it as it was. Of several processes one downloads, and the
-    others wait for it.
+    whole and verified; whatever is interrupted leaves it as it was, and what a killed process left beside it is
+    removed by the next download. Of several processes one downloads, and the others wait for it.
 
     Args:
         urls: where the archive is, the preferred place first.
         member: file name inside the archive; folders inside it are ignored, and so is every other member.
         expected_sha256: of the unpacked member, in hexadecimal.
         target: the file to write, in a folder that is made when needed.
-        max_bytes: the unpacked member may not be larger.
+        max_bytes: neither the archive nor the unpacked member may be larger.
+        seconds: that all places together may take, however busy they are. Each gets an equal share of what is left,
+            so that a slow one leaves time for the others.
 
     Raises:
         UserError: none of the places served the expected file, each with its reason.
@@ -47,7 +55,10 @@ def fetch_member(urls: Sequence[str], member: str, expected_sha256: str, target:
         if not _is_there(target, expected_sha256):
             if target.exists():
                 log.warning("%s is not the published file; fetching it again", target)
-            _fetch(urls, member, expected_sha256, target, max_bytes)
+            prefix = f".{target.name}.download-"
+            for left in target.parent.glob(f"{glob.escape(prefix)}*"):  # by a process that was killed: we have the lock
+                shutil.rmtree(left, ignore_errors=True)
+            _fetch(urls, member, expected_sha256, target, max_bytes, seconds, prefix)
     return target
 
 
@@ -55,12 +66,24 @@ def _is_there(target: Path, expected_sha256: str) -> bool:
     return target.exists() and sha256(target.read_bytes()) == expected_sha256
 
 
-def _fetch(urls: Sequence[str], member: str, expected_sha256: str, target: Path, max_bytes: int) -> None:
+def _fetch(
+    urls: Sequence[str],
+    member: str,
+    expected_sha256: str,
+    target: Path,
+    max_bytes: int,
+    seconds: float,
+    prefix: str,
+) -> None:
+    """As `fetch_member`; what is not whole yet lies in a folder whose name begins with `prefix`."""
+    deadline = time.monotonic() + seconds
     reasons = []
-    for url in urls:
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    for place, url in enumerate(urls):
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as folder:
             try:
-                content = read_member(_download(url, Path(folder)), member, max_bytes)
+                share = (deadline - time.monotonic()) / (len(urls) - place)
+                archive = download(url, Path(folder) / "archive.zip", max_bytes, share)
+                content = read_member(archive, member, max_bytes)
             except (OSError, ValueError) as error:  # requests' errors are OSErrors
                 reasons.append(f"{url}: {first_line(error)}")
                 continue
@@ -76,24 +99,10 @@ def _fetch(urls: Sequence[str], member: str, expected_sha256: str, target: Path,
     raise UserError(f"Could not download {member}: {'; '.join(reasons)}.")
 
 
-def _download(url: str, folder: Path) -> Path:
-    import pooch  # only when something has to be fetched
-    import requests
-
-    log.info("downloading %s", url)
-    downloader = pooch.HTTPDownloader(timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        path = pooch.retrieve(url, known_hash=None, fname="archive.zip", path=folder, downloader=downloader)
-    except requests.exceptions.Timeout as error:
-        raise OSError("no answer in time") from error
-    except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-        raise OSError("the connection could not be made, or broke off") from error
-    return Path(path)
-
-
 def read_member(archive: Path, member: str, max_bytes: int) -> bytes:
     """The content of one file of a zip archive, found by its base name; nothing is written to disk.
+
+    Folders of that name do not count.
 
     Raises:
         ValueError: not a zip archive, no such member, a damaged one, or one larger than `max_bytes`.
@@ -101,7 +110,7 @@ def read_member(archive: Path, member: str, max_bytes: int) -> bytes:
     try:
         with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
-                if Path(info.filename).name == member:
+                if not info.is_dir() and Path(info.filename).name == member:
                     with opened.open(info) as file:
                         content = file.read(max_bytes + 1)  # whatever size the archive claims
                     if len(content) > max_bytes:

@@ -7,7 +7,7 @@ to be for validation or testing is never changed or balanced.
 
 import hashlib
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -94,8 +94,14 @@ def undersample(frame: pd.DataFrame, class_names: list[str], seed: int) -> tuple
 
 def _undersampled(rows: pd.DataFrame, class_names: list[str], seed: int) -> list[pd.DataFrame]:
     smallest = int(rows["label"].value_counts().min())
-    classes = [rows[rows["label"] == name] for name in class_names]
+    of_class = _by_class(rows)
+    classes = [of_class.get(name, rows[:0]) for name in class_names]
     return [part if len(part) <= smallest else part.sample(smallest, random_state=seed) for part in classes]
+
+
+def _by_class(rows: pd.DataFrame) -> dict[Any, pd.DataFrame]:
+    """The messages of each class that has any, in their order; found in one pass, whatever the number of classes."""
+    return dict(iter(rows.groupby("label", sort=False)))
 
 
 def _dropped(rows: pd.DataFrame, kept: pd.DataFrame, what: str, how: Balance) -> str:
@@ -116,10 +122,10 @@ def oversample(frame: pd.DataFrame, class_names: list[str], seed: int) -> tuple[
     """
     train = frame[frame["split"] == "train"]
     largest = int(train["label"].value_counts().max())
-    repeated = []
+    repeated, of_class = [], _by_class(train)
     for name in class_names:
-        rows = train[train["label"] == name]
-        if len(rows):
+        if name in of_class:
+            rows = of_class[name]
             copies, rest = divmod(largest - len(rows), len(rows))
             repeated += [*[rows] * copies, rows.sample(rest, random_state=seed)]
     added = pd.concat(repeated)

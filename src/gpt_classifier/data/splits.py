@@ -145,19 +145,21 @@ def _cut_in_order(shuffled: pd.DataFrame, fractions: Fractions, seed: int) -> pd
 
 
 def _cut_each_class(shuffled: pd.DataFrame, fractions: Fractions, seed: int) -> pd.DataFrame:
-    parts = []
-    for label, rows in shuffled.groupby("label"):
-        counts = {name: max(1, round(len(rows) * part)) for name, part in fractions.items()}
-        if sum(counts.values()) == len(rows) and max(counts.values()) > 1:  # both were rounded up
+    label_of, labels = pd.factorize(shuffled["label"], sort=True)
+    splits: list[str] = []  # of class after class
+    for label, size in zip(labels, np.bincount(label_of).tolist(), strict=True):
+        counts = {name: max(1, round(size * part)) for name, part in fractions.items()}
+        if sum(counts.values()) == size and max(counts.values()) > 1:  # both were rounded up
             counts[max(counts, key=lambda name: counts[name])] -= 1
         names = [name for name, count in counts.items() for _ in range(count)]
-        if len(names) >= len(rows):
+        if len(names) >= size:
             raise UserError(
-                f"Of the {len(rows)} messages of class {label!r} none is left for training. Set smaller fractions for "
+                f"Of the {size} messages of class {label!r} none is left for training. Set smaller fractions for "
                 f"validation and test."
             )
-        parts.append(rows.assign(split=["train"] * (len(rows) - len(names)) + names))
-    return pd.concat(parts).sample(frac=1, random_state=seed)  # so far class after class
+        splits += ["train"] * (size - len(names)) + names
+    by_class = shuffled.iloc[label_of.argsort(kind="stable")]
+    return by_class.assign(split=splits).sample(frac=1, random_state=seed)
 
 
 def _cut_groups(shuffled: pd.DataFrame, fractions: Fractions, seed: int) -> pd.DataFrame:

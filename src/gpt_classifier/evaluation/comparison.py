@@ -8,8 +8,9 @@ from math import exp, lgamma, log
 
 import numpy as np
 import torch
-from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
+from torchmetrics.functional.classification import multiclass_calibration_error
 
+from gpt_classifier.confusion import Confusion
 from gpt_classifier.evaluation.baselines import Baseline
 from gpt_classifier.evaluation.metrics import BINS
 
@@ -53,7 +54,8 @@ def ask(
     labels = predict(texts)
     seconds = time.perf_counter() - began
     probabilities = predict_proba(texts) if predict_proba else None
-    ids = np.array([classes.index(str(label)) for label in labels])
+    place = {name: i for i, name in enumerate(classes)}
+    ids = np.array([place[str(label)] for label in labels])
     return Contender(name, ids, probabilities, len(texts) / seconds, megabytes, notes)
 
 
@@ -62,7 +64,8 @@ def of_baseline(baseline: Baseline, texts: Sequence[str], classes: list[str]) ->
     model = baseline.model
     proba = None
     if hasattr(model, "predict_proba"):
-        places = [classes.index(name) for name in model.classes_]  # a class that training lacks has probability 0
+        place = {name: i for i, name in enumerate(classes)}
+        places = [place[name] for name in model.classes_]  # a class that training lacks has probability 0
 
         def proba(texts: Sequence[str]) -> np.ndarray:
             found = np.zeros((len(texts), len(classes)))
@@ -128,13 +131,13 @@ def compare(contenders: Sequence[Contender], labels: np.ndarray, classes: int) -
     ranked = sorted(contenders, key=lambda c: (-(c.predicted == labels).mean(), -c.messages_per_second))
     lines = []
     for contender in ranked:
-        f1 = multiclass_f1_score(torch.from_numpy(contender.predicted), truth, classes, average="macro")
+        f1 = Confusion(labels, contender.predicted, classes).macro_f1
         error = None
         if contender.probabilities is not None:
             probabilities = torch.from_numpy(contender.probabilities).float()
             error = float(multiclass_calibration_error(probabilities, truth, classes, n_bins=BINS))
         paired = None if contender is ranked[0] else pair(ranked[0], contender, labels)
-        lines.append(Line(contender, float((contender.predicted == labels).mean()), float(f1), error, paired))
+        lines.append(Line(contender, float((contender.predicted == labels).mean()), f1, error, paired))
     return lines
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional.classification import multiclass_calibration_error
+from torchmetrics.functional.classification import binary_calibration_error
 
+from gpt_classifier.confusion import Confusion
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.tasks import MOST_SCORES, in_parts, too_many_scores
 
 BINS = 15  # of the calibration error, equally wide
 RESAMPLES = 2000  # of the bootstrap, fewer where messages times classes times resamples exceed:
@@ -35,17 +38,34 @@ class Predictions:
     lengths: np.ndarray
     class_names: list[str]
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         return self.logits.argmax(axis=1)
 
-    @property
+    @cached_property
+    def confusion(self) -> Confusion:
+        return Confusion(self.labels, self.predicted, len(self.class_names))
+
+    @cached_property
     def right(self) -> np.ndarray:
         return self.predicted == self.labels
 
     def probabilities(self, temperature: float = 1.0) -> np.ndarray:
         """`(N, C)`."""
         return torch.from_numpy(self.logits / temperature).softmax(dim=-1).numpy()
+
+    def confidence(self, temperature: float = 1.0) -> np.ndarray:
+        """`(N,)`: the largest probability of each message."""
+        logits = torch.from_numpy(self.logits)
+        return torch.cat([(logits[part] / temperature).softmax(-1).amax(-1) for part in in_parts(logits)]).numpy()
+
+    def losses(self, temperature: float = 1.0) -> np.ndarray:
+        """`(N,)`: cross-entropy of each message in nats."""
+        logits, labels = torch.from_numpy(self.logits), torch.from_numpy(self.labels)
+        parts = [
+            F.cross_entropy(logits[part] / temperature, labels[part], reduction="none") for part in in_parts(logits)
+        ]
+        return torch.cat(parts).numpy()
 
 
 def predictions(predictor: Predictor, texts: Sequence[str], labels: Sequence[Any]) -> Predictions:
@@ -64,7 +84,8 @@ def predictions(predictor: Predictor, texts: Sequence[str], labels: Sequence[Any
         )
     rows = predictor.token_rows(texts)
     lengths = np.array([len(row) for row in rows])
-    ids = np.array([class_names.index(name) for name in names])
+    place = {name: i for i, name in enumerate(class_names)}
+    ids = np.array([place[name] for name in names])
     return Predictions(texts, ids, predictor.logits(rows), lengths, class_names)
 
 
@@ -81,7 +102,8 @@ def estimates(found: Predictions, temperature: float = 1.0, seed: int = 0) -> di
     """Accuracy, macro F1, AUROC and loss, with percentile bootstrap intervals (Efron, 1979).
 
     Where all messages are classified rightly, or none, resampling can't tell how far accuracy may be from that; its
-    interval is then the exact one of Clopper and Pearson (1934).
+    interval is then the exact one of Clopper and Pearson (1934). AUROC is `nan` where it would take too long
+    (`tasks.too_many_scores`).
 
     Args:
         found: at least one message.
@@ -89,21 +111,20 @@ def estimates(found: Predictions, temperature: float = 1.0, seed: int = 0) -> di
         seed: of the resampling.
     """
     n, classes = found.logits.shape
-    probabilities = found.probabilities(temperature)
-    losses = F.cross_entropy(
-        torch.from_numpy(found.logits / temperature), torch.from_numpy(found.labels), reduction="none"
-    ).numpy()
-    cells = found.labels * classes + found.predicted  # each message's cell of the confusion matrix
-    columns = range(classes) if classes > 2 else [1]
+    predicted, right = found.predicted, found.right
+    losses = found.losses(temperature)
+    columns: Sequence[int] = range(classes) if classes > 2 else [1]
+    if too_many_scores(n, classes):
+        columns = []
+    probabilities = found.probabilities(temperature) if columns else np.empty((n, 0))
     ranks = [(np.unique(probabilities[:, c], return_inverse=True)[1], found.labels == c) for c in columns]
     random = np.random.default_rng(seed)
     samples: dict[str, list[float]] = {"accuracy": [], "macro F1": [], "AUROC": [], "loss": []}
-    resamples = int(np.clip(WORK / (n * len(ranks)), 100, RESAMPLES))
+    resamples = int(np.clip(WORK / (n * max(1, len(ranks))), 100, RESAMPLES))
     for i in range(resamples + 1):
         weights = np.ones(n) if i == 0 else np.bincount(random.integers(0, n, n), minlength=n).astype(float)
-        samples["accuracy"].append(float(weights @ found.right / n))
-        matrix = np.bincount(cells, weights, classes * classes).reshape(classes, classes)
-        samples["macro F1"].append(_macro_f1(matrix))
+        samples["accuracy"].append(float(weights @ right / n))
+        samples["macro F1"].append(_macro_f1(found.labels, predicted, weights, classes))
         samples["AUROC"].append(_auroc(ranks, weights))
         samples["loss"].append(float(weights @ losses / n))
     result = {}
@@ -111,16 +132,17 @@ def estimates(found: Predictions, temperature: float = 1.0, seed: int = 0) -> di
         defined = [value for value in values[1:] if not np.isnan(value)]
         low, high = np.percentile(defined, [2.5, 97.5]) if defined else (np.nan, np.nan)
         result[name] = Estimate(values[0], float(low), float(high))
-    if found.right.all():
+    if right.all():
         result["accuracy"] = Estimate(1.0, 0.025 ** (1 / n), 1.0)
-    elif not found.right.any():
+    elif not right.any():
         result["accuracy"] = Estimate(0.0, 0.0, 1 - 0.025 ** (1 / n))
     return result
 
 
-def _macro_f1(matrix: np.ndarray) -> float:
-    both = matrix.sum(axis=0) + matrix.sum(axis=1)
-    return float((2 * matrix.diagonal()[both > 0] / both[both > 0]).mean())
+def _macro_f1(labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray, classes: int) -> float:
+    both = np.bincount(labels, weights, classes) + np.bincount(predicted, weights, classes)
+    right = np.bincount(labels, weights * (labels == predicted), classes)
+    return float((2 * right[both > 0] / both[both > 0]).mean())
 
 
 def _auroc(ranks: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray) -> float:
@@ -136,14 +158,13 @@ def _auroc(ranks: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray) -> f
 
 def calibration_error(found: Predictions, temperature: float = 1.0) -> float:
     """Expected calibration error over `BINS` equal bins of the confidence (Guo et al., 2017)."""
-    probabilities = torch.from_numpy(found.probabilities(temperature))
-    labels = torch.from_numpy(found.labels)
-    return float(multiclass_calibration_error(probabilities, labels, len(found.class_names), n_bins=BINS))
+    confidence, right = torch.from_numpy(found.confidence(temperature)), torch.from_numpy(found.right).int()
+    return float(binary_calibration_error(confidence, right, n_bins=BINS))
 
 
 def reliability(found: Predictions, temperature: float = 1.0, bins: int = 10) -> list[tuple[float, float, int]]:
     """Mean confidence, accuracy and number of messages of each bin of the confidence that has any."""
-    confidence = found.probabilities(temperature).max(axis=1)
+    confidence = found.confidence(temperature)
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
         (float(confidence[place == i].mean()), float(found.right[place == i].mean()), int((place == i).sum()))
@@ -156,7 +177,8 @@ def fit_temperature(found: Predictions) -> float | None:
     """The temperature that minimises the loss (Guo et al., 2017, "On Calibration of Modern Neural Networks").
 
     Args:
-        found: of validation messages.
+        found: of validation messages. Where messages times classes are above `tasks.MOST_SCORES`, every second of
+            them, or every third, and so on, is asked: one number takes no more.
 
     Returns:
         A number from 0.05 to 20. `None` where there is no such minimum, as without a mistake among the messages: the
@@ -164,7 +186,8 @@ def fit_temperature(found: Predictions) -> float | None:
     """
     if found.right.all():
         return None
-    logits, labels = torch.from_numpy(found.logits).double(), torch.from_numpy(found.labels)
+    every = -(-found.logits.size // MOST_SCORES)
+    logits, labels = torch.from_numpy(found.logits[::every]).double(), torch.from_numpy(found.labels[::every])
     low, high = np.log(0.05), np.log(20)
     best = 0.0
     for _ in range(4):  # the loss has one minimum over 1/T: each round looks closer at it
@@ -223,7 +246,7 @@ def thresholds(
 
 def coverage(found: Predictions, temperature: float = 1.0) -> list[tuple[float, float, float]]:
     """What leaving unsure messages to people gives: confidence, part of the messages that reach it, their accuracy."""
-    confidence = found.probabilities(temperature).max(axis=1)
+    confidence = found.confidence(temperature)
     rows = []
     for wanted in (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99):
         sure = confidence >= wanted
@@ -249,20 +272,15 @@ def by_length(found: Predictions, groups: int = 5) -> list[tuple[int, int, int, 
 
 def confusions(found: Predictions, most: int = 20) -> list[tuple[str, str, int]]:
     """True class, predicted class and how often, the most frequent mistakes first."""
-    counts: dict[tuple[int, int], int] = {}
-    for true, predicted in zip(found.labels[~found.right], found.predicted[~found.right], strict=True):
-        counts[int(true), int(predicted)] = counts.get((int(true), int(predicted)), 0) + 1
-    names = found.class_names
-    ranked = sorted(counts.items(), key=lambda item: -item[1])[:most]
-    return [(names[true], names[predicted], count) for (true, predicted), count in ranked]
+    return [(true, predicted, count) for true, predicted, count in found.confusion.pairs(found.class_names)[:most]]
 
 
 def mistakes(found: Predictions, temperature: float = 1.0, most: int = 20) -> list[tuple[str, str, float, str]]:
     """True class, predicted class, its probability and the text, the most confident first."""
-    probabilities = found.probabilities(temperature).max(axis=1)
+    confidence = found.confidence(temperature)
     wrong = np.flatnonzero(~found.right)
-    wrong = wrong[np.argsort(-probabilities[wrong], kind="stable")][:most]
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
     names = found.class_names
     return [
-        (names[found.labels[i]], names[found.predicted[i]], float(probabilities[i]), found.texts[int(i)]) for i in wrong
+        (names[found.labels[i]], names[found.predicted[i]], float(confidence[i]), found.texts[int(i)]) for i in wrong
     ]

@@ -10,14 +10,15 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS
 from gpt_classifier.evaluation import metrics, pictures
 from gpt_classifier.evaluation.metrics import Predictions
-from gpt_classifier.figures import confusion_matrix, precision_recall
+from gpt_classifier.figures import MOST_CURVES, confusion_matrix, precision_recall
 from gpt_classifier.inference import inside
 from gpt_classifier.inference.predictor import Predictor
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MANY_CLASSES = 10  # more have no precision-recall curves
+MOST_ROWS = 50  # classes in the table of the page
 
 
 @dataclass
@@ -53,13 +54,13 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     """The page, and the numbers that it shows as plain values."""
     found, names = subject.reported, subject.reported.class_names
     temperature = subject.predictor.temperature
-    probabilities = found.probabilities(temperature)
+    few = len(names) <= MOST_CURVES
+    probabilities = found.probabilities(temperature) if few else np.empty((0, 0))  # what curves are drawn from
     binary = len(names) == 2
     estimated = metrics.estimates(found, temperature)
     fitted = metrics.fit_temperature(subject.validation) if subject.validation else None
-    matrix = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(matrix, (found.labels, found.predicted), 1)
-    classes = _by_class(matrix, names)
+    matrix, drawn, drawn_note = found.confusion.drawn(names)
+    classes = by_class(found)
     choose_on = subject.validation or found
     costs = metrics.thresholds(choose_on, found, subject.positive, temperature) if binary else []
     errors = {"as it is": metrics.calibration_error(found, temperature)}
@@ -71,24 +72,24 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     numbers = {
         "messages": len(found.texts),
         "estimates": {name: vars(estimate) for name, estimate in estimated.items()},
-        "classes": classes,
-        "confusion_matrix": matrix.tolist(),
+        "balanced_accuracy": found.confusion.balanced_accuracy,
+        **_told(found, classes),
         "thresholds": [vars(row) for row in costs],
         "temperature": temperature,
         "fitted_temperature": fitted,
         "calibration_error": errors,
     }
     positive = subject.positive
-    scores = probabilities[:, positive]
     shown = [positive] if binary else range(len(names))
     figures: dict[str, Any] = {
-        "confusion": _both(lambda dark: confusion_matrix(matrix, names, dark=dark)),
+        "confusion": _both(lambda dark: confusion_matrix(matrix, drawn, dark=dark)),
         "reliability": _both(lambda _: pictures.reliability(before, after)),
         "roc": binary
         and len(set(found.labels.tolist())) == 2
-        and _both(lambda _: pictures.receiver_operating(scores, found.labels == positive, names[positive])),
-        "pr": len(names) <= MANY_CLASSES
-        and _both(lambda _: precision_recall(probabilities, found.labels, names, shown)),
+        and _both(
+            lambda _: pictures.receiver_operating(probabilities[:, positive], found.labels == positive, names[positive])
+        ),
+        "pr": few and _both(lambda _: precision_recall(probabilities, found.labels, names, shown)),
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -100,7 +101,9 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         pictures=figures,
         positive=names[positive] if binary else "",
         auroc=f"{estimated['AUROC'].value:.4f}",
-        classes=[_shown(row) for row in classes],
+        confused=f"Messages by true and predicted class{drawn_note and ', ' + drawn_note}",
+        classes=[_shown(row) for row in classes[:MOST_ROWS]],
+        more_classes=max(0, len(classes) - MOST_ROWS),
         confusions=[] if binary else metrics.confusions(found),
         thresholds=[_shown_threshold(row) for row in costs],
         chosen_on="validation messages" if subject.validation else f"{subject.reported_on} themselves, which flatters",
@@ -141,15 +144,25 @@ def _tile(name: str, estimate: metrics.Estimate) -> dict[str, str]:
     return {"name": name, "value": value, "interval": f"{low} to {high}"}
 
 
-def _by_class(matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    rows = []
-    for i, name in enumerate(names):
-        right, messages, predicted = (int(n) for n in (matrix[i, i], matrix[i].sum(), matrix[:, i].sum()))
-        precision = right / predicted if predicted else 0.0
-        recall = right / messages if messages else 0.0
-        f1 = 2 * right / (messages + predicted) if messages + predicted else 0.0
-        rows.append({"name": name, "messages": messages, "precision": precision, "recall": recall, "f1": f1})
-    return rows
+def _told(found: Predictions, classes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Classes and confusion as numbers; of more than `MOST_CLASSES` classes the most frequent confusions alone."""
+    told = found.confusion.told(found.class_names)
+    if "confusion_pairs" in told:
+        return {"confusion_pairs": told["confusion_pairs"][:MOST_PAIRS]}
+    return {"classes": classes, **told}
+
+
+def by_class(found: Predictions) -> list[dict[str, Any]]:
+    """`name`, `messages`, `precision`, `recall` and `f1` of each class; of more than `MOST_CLASSES` the worst first."""
+    counted, names = found.confusion, found.class_names
+    order = np.arange(len(names))
+    if len(names) > MOST_CLASSES:
+        order = np.lexsort((-counted.support, counted.f1))
+    rows = zip(counted.support, counted.precision, counted.recall, counted.f1, strict=True)
+    table = [tuple(part.item() for part in row) for row in rows]
+    return [
+        {"name": names[i], **dict(zip(("messages", "precision", "recall", "f1"), table[i], strict=True))} for i in order
+    ]
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:

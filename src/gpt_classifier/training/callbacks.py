@@ -68,7 +68,7 @@ class BestWeights(Callback):
     Attributes:
         best: `epoch`, `step`, the value of the `monitor`, `loss`, and all `metrics` of the best epoch's validation;
             empty as long as there is none.
-        predictions: logits and targets of that validation; `None` where an earlier process made it.
+        predictions: of that validation; `None` where an earlier process made it.
     """
 
     def __init__(self, path: str | None) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-import torch.distributed
 from lightning import LightningModule
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -15,6 +14,7 @@ from gpt_classifier.artifact import KEY, Spec
 from gpt_classifier.data.batching import Batch
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.tasks import Metrics, Task, scalars
+from gpt_classifier.training.predictions import Outputs, SplitPredictions, keep
 
 
 class ClassifierModule(LightningModule):
@@ -57,8 +57,8 @@ class ClassifierModule(LightningModule):
         self.start: dict[str, Any] = {}  # the splits before training, if they were measured
         self.examples_seen = 0
         self.evaluation: dict[str, Metrics] = {}  # of the splits that were measured last
-        self.predictions: dict[str, tuple[Tensor, Tensor]] = {}  # logits (N, C) and targets of each split
-        self._outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self.predictions: dict[str, SplitPredictions] = {}
+        self._outputs: dict[str, Outputs] = {}
         self._window = torch.zeros(3)  # sums of loss, correct and messages since they were last logged
         self._epoch = torch.zeros(3)  # and of the epoch
 
@@ -163,8 +163,10 @@ class ClassifierModule(LightningModule):
 
     def _predict(self, batch: Batch) -> None:
         logits = self(batch)
-        results = (batch.indices.cpu(), logits.float().cpu(), batch.labels.cpu())
-        self._outputs.setdefault(batch.split, []).append(results)
+        if batch.split not in self._outputs:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            self._outputs[batch.split] = Outputs(len(data.datasets[batch.split]))
+        self._outputs[batch.split].add(batch.indices.cpu(), logits.cpu(), batch.labels.cpu())
 
     def on_validation_epoch_end(self) -> None:
         if self.trainer.sanity_checking:  # a few batches, which say nothing of the split
@@ -182,20 +184,10 @@ class ClassifierModule(LightningModule):
         self.evaluation = {split: self._measure(split) for split in list(self._outputs)}
 
     def _measure(self, split: str) -> Metrics:
-        self.predictions[split] = self._gather(self._outputs.pop(split))
-        return self.task.metrics(*self.predictions[split])
-
-    def _gather(self, results: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Logits `(N, C)` and targets of all processes in the order of the split, each message once."""
-        indices, logits, labels = (torch.cat(parts) for parts in zip(*results, strict=True))
-        if self.trainer.world_size > 1:
-            shares: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(shares, (indices, logits, labels))
-            indices, logits, labels = (torch.cat(parts) for parts in zip(*shares, strict=True))
-        order = indices.argsort(stable=True)
-        first = torch.ones(len(order), dtype=torch.bool)
-        first[1:] = indices[order][1:] != indices[order][:-1]
-        return logits[order][first], labels[order][first]
+        self.predictions.pop(split, None)  # before there are new ones
+        logits, targets = self._outputs.pop(split).gather(self.trainer.world_size)
+        self.predictions[split] = keep(self.task, logits, targets)
+        return self.task.metrics(logits, targets)
 
     # checkpoints
 

@@ -7,12 +7,15 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from torch import Tensor
+from matplotlib.figure import Figure
 
 from gpt_classifier import figures
+from gpt_classifier.atomic import write_table
+from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS, Confusion
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.tasks import Metrics, scalars
 from gpt_classifier.training.curves import curves
+from gpt_classifier.training.predictions import SplitPredictions
 
 Stages = dict[str, dict[str, Any]]
 """`start`, `last` and `best`, each with its `epoch`, `step` and the metrics of the splits that were measured."""
@@ -27,9 +30,69 @@ def write_figures(
     for what in ("loss", "accuracy"):
         figures.save(curves(history, what), run_dir / f"{what}.png")
     split = next((split for split in ("test", "val") if split in best), None)
-    if split is not None:
-        figure = figures.confusion_matrix(best[split]["confusion_matrix"], class_names, f"{split}, best epoch")
+    figure = split and confusion_picture(best[split], class_names, f"{split}, best epoch")
+    if figure:
         figures.save(figure, run_dir / "confusion_matrix.png")
+
+
+def confusion_picture(metrics: Metrics, class_names: list[str], title: str) -> Figure | None:
+    """The confusion matrix of a split, of many classes that of the most confused; `None` where it was not counted."""
+    confusion = Confusion.of_metrics(metrics, class_names)
+    if confusion is None:
+        return None
+    matrix, names, note = confusion.drawn(class_names)
+    return figures.confusion_matrix(matrix, names, f"{title}, {note}" if note else title)
+
+
+def write_tables(run_dir: Path, best: dict[str, Any]) -> None:
+    """Of more than `MOST_CLASSES` classes, what metrics.json has no place for: two tables for each measured split.
+
+    `classes_{split}.csv` has the figures of each class, the worst F1 first, among equals the class with more messages;
+    `confusions_{split}.csv` each pair of true and predicted class that was confused, the most frequent first.
+    """
+    for split in SPLITS:
+        metrics = best.get(split, {})
+        columns = {name: values for name, values in metrics.items() if _many(values)}
+        if columns:
+            table = pd.DataFrame(columns).rename_axis("class").reset_index()
+            order = {"f1": True, "support": False}
+            keys = [name for name in order if name in table]
+            if keys:
+                table = table.sort_values(keys, ascending=[order[name] for name in keys], kind="stable")
+            write_table(run_dir / f"classes_{split}.csv", table)
+        if "confusion_pairs" in metrics:
+            pairs = pd.DataFrame(metrics["confusion_pairs"], columns=["true", "predicted", "messages"])
+            write_table(run_dir / f"confusions_{split}.csv", pairs)
+
+
+def shortened(stages: Stages) -> Stages:
+    """Stages as metrics.json has them: without what `write_tables` writes, but for the most frequent confusions."""
+    return {name: {key: _shortened(value) for key, value in stage.items()} for name, stage in stages.items()}
+
+
+def _shortened(metrics: Any) -> Any:
+    if not isinstance(metrics, dict):
+        return metrics
+    kept = {name: value for name, value in metrics.items() if not _many(value)}
+    if "confusion_pairs" in kept:
+        kept["confusion_pairs"] = kept["confusion_pairs"][:MOST_PAIRS]
+    return kept
+
+
+def _many(values: Any) -> bool:
+    return isinstance(values, dict) and len(values) > MOST_CLASSES
+
+
+def counted(data: dict[str, Any]) -> dict[str, Any]:
+    """What was done to the messages (`DataReport`), of more than `MOST_CLASSES` classes without the counts of each."""
+    splits = {split: _totals(counts) for split, counts in data["splits"].items()}
+    return {**data, "found": _totals(data["found"]), "splits": splits}
+
+
+def _totals(counts: dict[str, int]) -> dict[str, int]:
+    if not _many(counts):
+        return counts
+    return {"messages": sum(counts.values()), "classes": sum(count > 0 for count in counts.values())}
 
 
 def log_evaluation(loggers: Sequence[Logger], metrics: dict[str, Metrics], step: int) -> None:
@@ -43,7 +106,7 @@ def log_best(
     loggers: Sequence[Logger],
     hyperparameters: dict[str, Any],
     best: dict[str, Any],
-    predictions: dict[str, tuple[Tensor, Tensor]],
+    predictions: dict[str, SplitPredictions],
     texts: dict[str, pd.DataFrame],
     class_names: list[str],
 ) -> None:
@@ -53,7 +116,7 @@ def log_best(
         loggers: of the run.
         hyperparameters: what sweeps vary, plain values.
         best: metrics of the best epoch for each split.
-        predictions: logits `(N, C)` and labels `(N,)` of each split.
+        predictions: of each split.
         texts: messages of each split, in the same order; splits without them have no table of mistakes.
         class_names: C names.
     """
@@ -70,31 +133,32 @@ def log_best(
         for split in ("val", "test"):
             if split not in best or split not in predictions:
                 continue
-            logits, labels = predictions[split]
-            title = f"{split}, best epoch"
-            confusion = figures.confusion_matrix(best[split]["confusion_matrix"], class_names, title)
-            board.add_figure(f"{split}/confusion_matrix", confusion, best["step"], close=False)
-            curve = figures.precision_recall(
-                logits.softmax(dim=-1).numpy(), labels.numpy(), class_names, range(len(class_names)), title
-            )
-            board.add_figure(f"{split}/precision_recall", curve, best["step"], close=False)
+            found, title = predictions[split], f"{split}, best epoch"
+            confusion = confusion_picture(best[split], class_names, title)
+            if confusion is not None:
+                board.add_figure(f"{split}/confusion_matrix", confusion, best["step"], close=False)
+            if found.logits is not None and len(class_names) <= figures.MOST_CURVES:
+                probabilities, labels = found.logits.softmax(dim=-1).numpy(), found.targets.numpy()
+                curve = figures.precision_recall(probabilities, labels, class_names, range(len(class_names)), title)
+                board.add_figure(f"{split}/precision_recall", curve, best["step"], close=False)
             if split in texts:
-                table = misclassified(logits, labels, texts[split], class_names)
+                table = misclassified(found, texts[split], class_names)
                 board.add_text(f"{split}/misclassified", _markdown(table), best["step"])
         logger.finalize("success")
 
 
-def misclassified(logits: Tensor, labels: Tensor, messages: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
+def misclassified(found: SplitPredictions, messages: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
     """Messages with a wrong prediction, the most confident first: true class, predicted class, probability, text."""
-    probabilities, predicted = logits.softmax(dim=-1).max(dim=-1)
-    wrong = torch.nonzero(predicted != labels).flatten().tolist()
-    wrong.sort(key=lambda i: -probabilities[i].item())
+    confidence = found.confidence.tolist()
+    wrong = torch.nonzero(found.predicted != found.targets).flatten().tolist()
+    wrong.sort(key=lambda i: -confidence[i])
+    targets, predicted, texts = found.targets.tolist(), found.predicted.tolist(), messages["text"].tolist()
     return pd.DataFrame(
         {
-            "true": [class_names[int(labels[i])] for i in wrong],
-            "predicted": [class_names[int(predicted[i])] for i in wrong],
-            "probability": [round(probabilities[i].item(), 4) for i in wrong],
-            "text": [messages["text"].iloc[i] for i in wrong],
+            "true": [class_names[targets[i]] for i in wrong],
+            "predicted": [class_names[predicted[i]] for i in wrong],
+            "probability": [round(confidence[i], 4) for i in wrong],
+            "text": [texts[i] for i in wrong],
         }
     )
 

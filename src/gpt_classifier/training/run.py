@@ -13,7 +13,7 @@ from typing import Any
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from gpt_classifier.atomic import replacing, write_json, write_text
+from gpt_classifier.atomic import write_json, write_table, write_text
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import text_hash
 from gpt_classifier.device import peak_memory_gb
@@ -145,8 +145,7 @@ def keep_inputs(config: DictConfig, run_dir: Path, data: MessageDataModule) -> N
     for name in data.splits:
         frame = data.split_frame(name)
         frame["hash"] = frame["text"].map(text_hash)
-        with replacing(run_dir / "splits" / f"{name}.csv") as part:
-            frame[columns].to_csv(part, index=False, quoting=csv.QUOTE_ALL)
+        write_table(run_dir / "splits" / f"{name}.csv", frame[columns], quoting=csv.QUOTE_ALL)
 
 
 def fit_and_evaluate(
@@ -248,7 +247,7 @@ def describe_settings(config: DictConfig, context: RunContext) -> dict[str, Any]
 def write_results(
     config: DictConfig, context: RunContext, trainer: Trainer, result: Result, parameters: dict[str, int]
 ) -> None:
-    """metrics.json, the pictures, what the loggers show at the end, and the summary."""
+    """metrics.json, tables of many classes, the pictures, what the loggers show at the end, and the summary."""
     assert context.folder is not None
     module, data, stages = result.module, result.data, result.stages
     settings = describe_settings(config, context) | {"trainer.precision": str(trainer.precision)}
@@ -257,14 +256,15 @@ def write_results(
         {
             "settings": settings,
             "parameters": parameters,
-            "data": asdict(data.report),
-            **stages,
+            "data": report.counted(asdict(data.report)),
+            **report.shortened(stages),
             "seconds": result.seconds,
             "peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
         },
     )
     classes = module.task.classes
     texts = {name: data.split_frame(name) for name in data.splits} if data.keeps_texts else {}
+    report.write_tables(context.folder, stages["best"])
     report.write_figures(context.folder, module.history, stages["best"], classes)
     report.log_best(trainer.loggers, settings, stages["best"], module.predictions, texts, classes)
     log.info("\n%s", report.summary(stages, context.title(), result.seconds, context.folder, data.report.note))
