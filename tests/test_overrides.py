@@ -1,7 +1,7 @@
 """Whatever is set to whatever: a run, or one paragraph, and never a value that means something else than it says."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ VALUES = (
     *("[]", "[1]", "[[1]]", "[auto]", "{a:1}", "{}", "1000000000", "100000000", "99999999999999999999"),
     *("..", "/", "/dev/null", "/proc/self/mem", "'\x1b[31m'", "${seed}", "${nope}"),
 )
+NAMES = ("auto", "none", "null", "random", "{}", "[]")  # of files of some group, or that change nothing
 TRIALS = 500
 
 
@@ -90,12 +91,13 @@ def bases(tmp_path: Path) -> list[DictConfig]:
 def test_any_option_set_to_anything(bases: list[DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # some of these values are relative paths
     draw = random.Random(7)
+    keys = [list(keys_of(cfg)) for cfg in bases]
     faults, refused, accepted = [], 0, 0
     for _ in range(TRIALS):
-        cfg = draw.choice(bases)
-        override = f"{draw.choice(list(keys_of(cfg)))}={draw.choice(VALUES)}"
+        base = draw.randrange(len(bases))
+        override = f"{draw.choice(keys[base])}={draw.choice(VALUES)}"
         try:
-            changed = with_value(cfg, override)
+            changed = with_value(bases[base], override)
             check_types(changed)
             build(changed, tmp_path / "run")
             accepted += 1
@@ -106,24 +108,21 @@ def test_any_option_set_to_anything(bases: list[DictConfig], tmp_path: Path, mon
             refused += 1
             if told is None or not told.strip() or "Traceback" in told or "\x1b" in told:
                 faults.append((override, repr(error)[:200]))
-    assert not faults
+    assert not faults, "\n".join(map(str, faults))
     assert refused > TRIALS / 2
     assert accepted > 10
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_any_group_set_to_anything(group: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_group_set_to_a_value_is_refused_in_a_paragraph(group: str, capsys: pytest.CaptureFixture) -> None:
     draw = random.Random(group)
-    for value in draw.sample(VALUES, 4):
+    for value in draw.sample([value for value in VALUES if value not in NAMES], 4):
         ran: list[Any] = []
-        try:
-            run_hydra(
-                ran.append, "config", [f"{group}={value}", "data.path=x"] if group != "data" else [f"data={value}"]
-            )
-        except SystemExit as stopped:
-            assert stopped.code == 1
-            assert "Traceback" not in capsys.readouterr().err
-            assert not ran
+        with pytest.raises(SystemExit) as stopped:
+            run_hydra(ran.append, "config", [f"{group}={value}"])
+        assert stopped.value.code == 1
+        assert "Traceback" not in capsys.readouterr().err
+        assert not ran
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_any_group_set_to_anything(group: str, capsys: pytest.CaptureFixture) ->
         ),
         ("model.backbone.n_layer=1000000000", "model.backbone.n_layer: expected a whole number from 1 to 1000"),
         ("model.backbone.vocab_size=[[1]]", "model.backbone.vocab_size: expected a whole number"),
-        ("model.backbone.n_positions=100000000", "memory: the weights of this model need"),
+        ("model.backbone.n_embd=99999996", "memory: the weights of this model need"),
         ("model.dropout=much", "model.dropout: expected a number from 0 to 1, but it is much"),
         ("ckpt_path={a:1}", "ckpt_path: expected text"),
         ("callbacks.last.filename=1_000", "callbacks.last.filename: expected text, but it is 1000."),
@@ -147,23 +146,16 @@ def test_any_group_set_to_anything(group: str, capsys: pytest.CaptureFixture) ->
         ("trainer.devices=1000000000", "trainer.devices: expected a whole number from -1 to 1024"),
         ("optimizer.lr=inf", "optimizer.lr: expected a number of at least 0, but it is inf"),
         ("data.folds=1_000", "data.folds: expected a whole number from 2 to"),
-        ("data.source=2", "data.source: expected options, such as {a: 1}, but it is 2"),
+        ("data.source=2", "source: expected options, such as {a: 1}, but it is 2"),
         ("optimizer._target_=[auto]", "optimizer._target_: expected the name of a class or function"),
         ("optimizer._partial_=yes", "optimizer._partial_: expected true or false, but it is the word yes"),
-        ("model=null", "model: expected options"),
     ],
 )
 def test_what_is_wrong_is_told(bases: list[DictConfig], tmp_path: Path, override: str, told: str) -> None:
-    if override == "model=null":
-        pytest.skip("Hydra refuses it")
-    cfg = bases[3] if "folds" in override else bases[0]
+    cfg = bases[3] if override.startswith("data") else bases[0]
     with pytest.raises(Exception) as refused:  # noqa: PT011 - Hydra wraps some
-        checked(lambda: build(with_value(cfg, override), tmp_path / "run"))
+        build(with_value(cfg, override), tmp_path / "run")
     assert told in (paragraph_of(refused.value, "") or "")
-
-
-def checked(what: Callable[[], None]) -> None:
-    what()
 
 
 def test_rank_of_adapters_has_the_width_of_the_model_as_its_limit(bases: list[DictConfig], tmp_path: Path) -> None:

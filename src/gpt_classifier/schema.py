@@ -6,7 +6,7 @@ true. What library code checks itself, such as the numbers of `data`, is not rep
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -199,7 +199,8 @@ def check_types(cfg: DictConfig, options: dict[str, Option] | None = None) -> No
         OptionError: at the first of them.
     """
     if options is None:
-        _check_nodes(cfg, "")
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        _check_nodes(plain, "")
     for name, option in (OPTIONS if options is None else options).items():
         value = OmegaConf.select(cfg, name, default=_ABSENT, throw_on_resolution_failure=False)
         if value is not _ABSENT:
@@ -216,17 +217,23 @@ PARTS = ("callbacks", "logger")
 """Mappings of such mappings, of which null leaves one out."""
 
 
-def _check_nodes(cfg: DictConfig, place: str) -> None:
-    """Refuse a value where a mapping of options belongs, and names of classes that are no names."""
-    for key in map(str, cfg):
+def _check_nodes(values: dict[Any, Any], place: str) -> None:
+    """Refuse a value where a mapping of options belongs, and names of classes that are no names.
+
+    Args:
+        values: plain ones; references such as `${seed}` are not followed.
+        place: of these values, with a dot at its end, or empty.
+    """
+    for key, value in values.items():
         name = f"{place}{key}"
-        value = OmegaConf.select(cfg, key, throw_on_resolution_failure=False)
-        if isinstance(value, DictConfig):
-            _check_nodes(value, f"{name}.")
-        elif key == "_target_" and not isinstance(value, str):
+        if isinstance(value, str) and value.startswith("${"):
+            continue
+        if key == "_target_" and not isinstance(value, str):
             raise OptionError(name, "the name of a class or function, such as package.module.Class", value)
-        elif key == "_partial_" and not isinstance(value, bool):
+        if key == "_partial_":
             _check_bool(name, value)
+        elif isinstance(value, dict):
+            _check_nodes(value, f"{name}.")
         elif value is not None and (name in NODES or place.rstrip(".") in PARTS):
             raise OptionError(name, "options, such as {a: 1}", value, _how_to_choose(name))
 

@@ -75,7 +75,7 @@ def text_encoding(name: str) -> str:
     try:
         "".encode(name)
         return codecs.lookup(name).name
-    except (LookupError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise OptionError("encoding", "an encoding of text that Python knows by name, such as utf-8", name) from error
 
 
