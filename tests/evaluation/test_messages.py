@@ -96,7 +96,8 @@ def test_a_run_folder_does_not_run_code_of_its_own(run: Callable[..., Path], tmp
     checkpoint = run("data.keep_texts=false")
     config = messages.run_folder(checkpoint) / "config.yaml"
     harmful: dict[str, Any] = {"_target_": "pathlib.Path.touch", "_args_": [str(tmp_path / "touched")]}
-    for source in (harmful, {"_target_": "gpt_classifier.data.sources.Table", "path": harmful}):
+    within = {**harmful, "_target_": "gpt_classifier.data.sources.table.Path.touch"}  # what a module has imported
+    for source in (harmful, within, {"_target_": "gpt_classifier.data.sources.Table", "path": harmful}):
         OmegaConf.save(OmegaConf.create({"data": {"source": source}}), config)
         with pytest.raises((UserError, TypeError)):
             messages.run_splits(checkpoint)

@@ -10,8 +10,9 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from gpt_classifier.artifact import run_folder
-from gpt_classifier.config import InstantiationException, compose, instantiate
+from gpt_classifier.config import compose, instantiate
 from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
+from gpt_classifier.data.sources import SampleSms, SmsSpam, Table
 from gpt_classifier.errors import UserError, first_line, option_group
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.training.build import load_data
@@ -46,7 +47,7 @@ def _texts_again(frame: pd.DataFrame, folder: Path) -> list[str]:
     """The texts of a run's messages by their row numbers, checked by their hashes."""
     try:
         found = _load_source(folder)
-    except (UserError, OSError, InstantiationException) as error:
+    except (UserError, OSError) as error:
         raise UserError(
             f"data: the run in {folder} kept no texts (data.keep_texts), and they can't be read again. "
             f"{first_line(error)} {SAY_WHICH}"
@@ -67,14 +68,21 @@ def _texts_again(frame: pd.DataFrame, folder: Path) -> list[str]:
 def _load_source(folder: Path) -> pd.DataFrame:
     """All messages of the source that a run's configuration names."""
     config = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "data.source")
-    target = config.get("_target_", "") if OmegaConf.is_dict(config) else ""
-    if not target.startswith("gpt_classifier.data.sources."):  # a folder from elsewhere may not run what it likes
+    options: Any = OmegaConf.to_container(config, resolve=False) if OmegaConf.is_dict(config) else {}
+    target = options.pop("_target_", None)
+    if target not in SOURCES:  # a folder from elsewhere may not run what it likes
         raise UserError(f"Its config.yaml names no data source of this package, but {target or 'none'}.")
     with option_group("data"):
-        source = instantiate(config, _recursive_=False)
+        try:
+            source = SOURCES[target](**options)
+        except TypeError as error:
+            raise UserError(f"Its config.yaml has other options than {target}: {first_line(error)}.") from error
         source.prepare()
         return source.load().frame
 
+
+SOURCES = {f"gpt_classifier.data.sources.{source.__name__}": source for source in (Table, SmsSpam, SampleSms)}
+"""What a run's configuration may name: nothing else is looked up, whatever it is called."""
 
 SAY_WHICH = "Say which messages to take, as in data=csv data.path=reviews.csv."
 
