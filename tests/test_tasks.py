@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torchmetrics.functional import classification
 
 from gpt_classifier.confusion import Confusion
-from gpt_classifier.tasks import TASKS, SingleLabel, Task, scalars, task_from_state
-from gpt_classifier.training.predictions import Outputs, keep
+from gpt_classifier.tasks import TASKS, Metrics, SingleLabel, Task, scalars, task_from_state
+from gpt_classifier.training.predictions import Outputs, SplitPredictions
 from gpt_classifier.training.report import misclassified
 
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 0.5]])
@@ -21,6 +21,11 @@ SPAM = SingleLabel(["ham", "spam"])
 
 EVERY: dict[str, tuple[Task, list]] = {"single_label": (SingleLabel(["a", "b", "c"]), ["c", "a", "b", "a"])}
 """Every task with labels of four texts: a new one joins here."""
+
+
+def measured(task: Task, logits: torch.Tensor, targets: torch.Tensor) -> Metrics:
+    return SplitPredictions.of(task, logits, targets).metrics(task)
+
 
 every_task = pytest.mark.parametrize("name", EVERY)
 
@@ -35,9 +40,9 @@ def test_logits_that_are_sure_and_right_have_no_loss_and_are_correct(name: str) 
     assert task.correct(sure, targets).all()
     assert not task.correct(-sure, targets).any()
     assert torch.equal(task.decide(task.probabilities(sure)), task.decide(sure))
-    metrics = task.metrics(sure, targets)
+    metrics = measured(task, sure, targets)
     assert metrics["accuracy"] == 1.0
-    assert metrics[task.monitor] > task.metrics(-sure, targets)[task.monitor]
+    assert metrics[task.monitor] > measured(task, -sure, targets)[task.monitor]
 
 
 @every_task
@@ -66,7 +71,7 @@ def test_unknown_task_is_refused() -> None:
 
 
 def test_metrics_are_those_worked_out_by_hand() -> None:
-    metrics = SPAM.metrics(LOGITS, LABELS)
+    metrics = measured(SPAM, LOGITS, LABELS)
     assert metrics["messages"] == 4
     assert metrics["accuracy"] == 0.5
     assert metrics["confusion_matrix"] == [[1, 1], [1, 1]]
@@ -78,7 +83,7 @@ def test_metrics_are_those_worked_out_by_hand() -> None:
 
 
 def test_auroc_of_a_split_that_lacks_a_class_is_undefined() -> None:
-    metrics = SPAM.metrics(LOGITS[:1], LABELS[:1])
+    metrics = measured(SPAM, LOGITS[:1], LABELS[:1])
     assert metrics["auroc"] is None
     assert "val/auroc" not in scalars(metrics, "val")
     assert scalars(metrics, "val")["val/recall/ham"] == 1.0
@@ -98,7 +103,7 @@ def made_up(texts: int, classes: int, seed: int = 0) -> tuple[SingleLabel, torch
 @pytest.mark.parametrize(("texts", "classes"), [(40, 2), (300, 5), (20, 30), (400, 60)])
 def test_metrics_are_torchmetrics_and_scikit_learns(texts: int, classes: int) -> None:
     task, logits, targets = made_up(texts, classes)
-    metrics, predicted = task.metrics(logits, targets), logits.argmax(dim=-1)
+    metrics, predicted = measured(task, logits, targets), logits.argmax(dim=-1)
     expected = {
         "precision": classification.multiclass_precision(logits, targets, classes, average="none"),
         "recall": classification.multiclass_recall(logits, targets, classes, average="none"),
@@ -132,7 +137,7 @@ def test_of_many_classes_the_pairs_that_were_confused_are_told_the_most_frequent
     task, _, _ = made_up(1, 51)
     targets = torch.tensor([3, 3, 3, 4, 4, 5])
     logits = F.one_hot(torch.tensor([7, 7, 3, 4, 8, 5]), 51).float()
-    assert task.metrics(logits, targets)["confusion_pairs"] == [["c3", "c7", 2], ["c4", "c8", 1]]
+    assert measured(task, logits, targets)["confusion_pairs"] == [["c3", "c7", 2], ["c4", "c8", 1]]
 
 
 def test_metrics_of_ten_thousand_classes_take_memory_of_their_texts_alone() -> None:
@@ -140,7 +145,7 @@ def test_metrics_of_ten_thousand_classes_take_memory_of_their_texts_alone() -> N
     task, logits, targets = made_up(500, 10_000)
     resource = pytest.importorskip("resource")
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    metrics = task.metrics(logits, targets)
+    metrics = measured(task, logits, targets)
     assert time.perf_counter() - began < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
     assert len(metrics["confusion_pairs"]) == round(500 * (1 - metrics["accuracy"]))
@@ -149,7 +154,7 @@ def test_metrics_of_ten_thousand_classes_take_memory_of_their_texts_alone() -> N
 
 
 def test_logits_that_are_no_numbers_have_metrics_all_the_same() -> None:
-    metrics = SPAM.metrics(torch.full((2, 2), float("nan")), torch.tensor([0, 1]))
+    metrics = measured(SPAM, torch.full((2, 2), float("nan")), torch.tensor([0, 1]))
     assert math.isnan(metrics["loss"])
     assert metrics["auroc"] is None
 
@@ -168,16 +173,16 @@ def test_mistakes_are_listed_most_confident_first() -> None:
     import pandas as pd
 
     texts = pd.DataFrame({"text": ["a", "b", "c", "d"]})
-    table = misclassified(keep(SPAM, LOGITS, LABELS), texts, ["ham", "spam"])
+    table = misclassified(SplitPredictions.of(SPAM, LOGITS, LABELS), texts, ["ham", "spam"])
     assert table["text"].tolist() == ["c", "d"]
     assert table["true"].tolist() == ["spam", "ham"]
     assert table["probability"].tolist() == [0.9526, 0.6225]
 
 
 def test_batches_in_any_order_are_put_where_they_belong() -> None:
-    outputs = Outputs(5)
+    outputs = Outputs(SPAM, 5)
     outputs.add(torch.tensor([4, 1]), LOGITS[:2], LABELS[:2])
     outputs.add(torch.tensor([0, 2]), LOGITS[2:], LABELS[2:])
-    logits, targets = outputs.gather(world_size=1)  # message 3 was not measured
-    assert torch.equal(logits, LOGITS[[2, 1, 3, 0]])
-    assert torch.equal(targets, LABELS[[2, 1, 3, 0]])
+    found = outputs.gather(world_size=1)  # message 3 was not measured
+    for part, expected in zip(found, SplitPredictions.of(SPAM, LOGITS, LABELS), strict=True):
+        assert torch.equal(part, expected[[2, 1, 3, 0]])

@@ -13,7 +13,6 @@ from gpt_classifier.confusion import MOST_CLASSES, Confusion
 Metrics = dict[str, Any]
 
 MOST_SCORES = 10_000_000  # texts times classes up to which AUROC is measured of many classes: a second of sorting
-PART = 2**22  # numbers of a matrix of logits that are copied at a time
 MOST_SCALARS = 10  # classes whose figures a logger draws one by one
 
 
@@ -55,8 +54,18 @@ class Task(Protocol):
     def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Whether each text's decision is right, `(B,)` booleans: accuracy is their mean."""
 
-    def metrics(self, logits: Tensor, targets: Tensor) -> Metrics:
-        """Everything that is measured on a whole split, as plain numbers: `loss`, `accuracy`, `monitor` among them."""
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each text, `(B,)` in nats."""
+
+    def metrics(self, targets: Tensor, predicted: Tensor, losses: Tensor, logits: Tensor | None) -> Metrics:
+        """Everything that is measured on a whole split, as plain numbers: `loss`, `accuracy`, `monitor` among them.
+
+        Args:
+            targets: of N texts, as `targets` makes them.
+            predicted: what `decide` said of each.
+            losses: `(N,)`.
+            logits: `(N, C)` float32; `None` where these are too many to be kept.
+        """
 
     def state(self) -> dict[str, Any]:
         """All of it as plain values, for `task_from_state`."""
@@ -93,14 +102,19 @@ class SingleLabel:
     def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         return self.decide(logits) == targets
 
-    def metrics(self, logits: Tensor, targets: Tensor) -> Metrics:
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    def metrics(self, targets: Tensor, predicted: Tensor, losses: Tensor, logits: Tensor | None) -> Metrics:
         """Metrics of a split's predictions.
 
-        Memory grows with the logits, and beside them with the number of messages and of classes, never with its square.
+        Memory grows with the number of messages and of classes, never with its square.
 
         Args:
-            logits: `(N, C)` float32.
             targets: `(N,)` class ids.
+            predicted: `(N,)` class ids.
+            losses: `(N,)` in nats.
+            logits: `(N, C)` float32; without them there is no AUROC.
 
         Returns:
             `messages` (N); `loss`, mean cross-entropy in nats; `accuracy`; `balanced_accuracy`, mean recall of the
@@ -111,24 +125,18 @@ class SingleLabel:
             classes `confusion_pairs`: true class, predicted class and number of texts of each kind of mistake, the
             most frequent first.
         """
-        predicted = self.decide(logits)
         confusion = Confusion(targets.numpy(), predicted.numpy(), len(self.classes))
         return {
             "messages": len(targets),
-            "loss": self._mean_loss(logits, targets),
+            "loss": losses.double().mean().item(),
             "accuracy": (predicted == targets).float().mean().item(),
             "balanced_accuracy": confusion.balanced_accuracy,
             "macro_f1": confusion.macro_f1,
             "mcc": confusion.mcc,
-            "auroc": macro_auroc(logits, targets),
+            "auroc": None if logits is None else macro_auroc(logits, targets),
             **confusion.by_class(self.classes),
             **confusion.told(self.classes),
         }
-
-    def _mean_loss(self, logits: Tensor, targets: Tensor) -> float:
-        parts = in_parts(logits)
-        sums = [self.loss(logits[part], targets[part]).item() * (part.stop - part.start) for part in parts]
-        return sum(sums) / len(targets)
 
     def state(self) -> dict[str, Any]:
         return {"kind": "single_label", "classes": self.classes}
@@ -149,12 +157,6 @@ def task_from_state(state: dict[str, Any]) -> Task:
     if kind not in TASKS:
         raise ValueError(f"its task is of an unknown kind, {kind!r}")
     return TASKS[kind](**arguments)
-
-
-def in_parts(logits: Tensor, numbers: int = PART) -> list[slice]:
-    """The rows of `(N, C)` logits in parts of some numbers, so that what is computed from them needs no copy of all."""
-    rows = max(1, numbers // logits.shape[1])
-    return [slice(start, min(start + rows, len(logits))) for start in range(0, len(logits), rows)]
 
 
 def too_many_scores(texts: int, classes: int) -> bool:

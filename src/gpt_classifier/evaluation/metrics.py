@@ -13,11 +13,20 @@ from torchmetrics.functional.classification import binary_calibration_error
 from gpt_classifier.confusion import Confusion
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
-from gpt_classifier.tasks import MOST_SCORES, in_parts, too_many_scores
+from gpt_classifier.tasks import MOST_SCORES, too_many_scores
 
 BINS = 15  # of the calibration error, equally wide
 RESAMPLES = 2000  # of the bootstrap, fewer where messages times classes times resamples exceed:
 WORK = 4e8
+
+
+PART = 2**22  # numbers of a matrix of logits that are copied at a time
+
+
+def in_parts(logits: torch.Tensor) -> list[slice]:
+    """The rows of `(N, C)` logits in parts, so that what is computed from them needs no copy of all."""
+    rows = max(1, PART // logits.shape[1])
+    return [slice(start, min(start + rows, len(logits))) for start in range(0, len(logits), rows)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from gpt_classifier.artifact import KEY, Spec
 from gpt_classifier.data.batching import Batch
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.tasks import Metrics, Task, scalars
-from gpt_classifier.training.predictions import Outputs, SplitPredictions, keep
+from gpt_classifier.training.predictions import Outputs, SplitPredictions
 
 
 class ClassifierModule(LightningModule):
@@ -165,7 +165,7 @@ class ClassifierModule(LightningModule):
         logits = self(batch)
         if batch.split not in self._outputs:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self._outputs[batch.split] = Outputs(len(data.datasets[batch.split]))
+            self._outputs[batch.split] = Outputs(self.task, len(data.datasets[batch.split]))
         self._outputs[batch.split].add(batch.indices.cpu(), logits.cpu(), batch.labels.cpu())
 
     def on_validation_epoch_end(self) -> None:
@@ -185,9 +185,9 @@ class ClassifierModule(LightningModule):
 
     def _measure(self, split: str) -> Metrics:
         self.predictions.pop(split, None)  # before there are new ones
-        logits, targets = self._outputs.pop(split).gather(self.trainer.world_size)
-        self.predictions[split] = keep(self.task, logits, targets)
-        return self.task.metrics(logits, targets)
+        found = self._outputs.pop(split).gather(self.trainer.world_size)
+        self.predictions[split] = found
+        return found.metrics(self.task)
 
     # checkpoints
 
