@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 STATUS = 128 + signal.SIGTERM
 """The exit status of a process that was asked to end: 143, as shells have it."""
@@ -14,6 +16,12 @@ STATUS = 128 + signal.SIGTERM
 def _asking() -> list[signal.Signals]:
     """The signals that ask: under Slurm also the warning that `--signal=USR1@…` sends before a job is pre-empted."""
     return [signal.SIGTERM, *([signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else [])]
+
+
+def _follows() -> bool:
+    """Whether this is a process of several, but not the first, which writes everything."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    return bool(distributed and distributed.is_available() and distributed.is_initialized() and distributed.get_rank())
 
 
 _handler = None
@@ -39,6 +47,8 @@ def ended_in_order() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         first = not received
         received.append(number)
+        if _follows():  # cleaning up would wait for the first process, which waits for this one
+            os._exit(STATUS)
         if first:  # a second one must not break off the cleaning up
             raise KeyboardInterrupt
 

@@ -212,6 +212,16 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     assert running[0] == pytest.approx(running[1], abs=1e-4)
 
 
+def test_process_that_is_lost_is_told_by_the_others(tmp_path: Path) -> None:
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "evaluate=val"]
+    kill = "+callbacks.kill={_target_: kill.Kill, epoch: 1, batch: 2, rank: 1}"
+    ended = command(*ddp, kill, folder=tmp_path / "run", check=False)
+    assert ended.returncode == 1
+    assert "Another process of this run ended, or can't be reached." in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert Run(tmp_path / "run").checkpoint("last")["epoch"] == 0
+
+
 @pytest.mark.parametrize("pooling", ["first_token", "mean", "padded_mean"])
 @pytest.mark.parametrize("freeze", ["head_only", "last_two_blocks", "none"])
 def test_every_pooling_trains_with_every_freezing(train: Callable[..., Run], pooling: str, freeze: str) -> None:

@@ -81,8 +81,8 @@ def _most_likely(error: BaseException) -> str | None:
         return f"There is not enough memory: {first_line(error)}. {LESS_MEMORY}"
     if isinstance(error, RuntimeError) and any(words in str(error) for words in PROCESS_LOST):
         return (
-            f"Another process of this run ended, or can't be reached: {first_line(error)}. What it printed, or the "
-            f"system's log where it ran out of memory, says why. Fewer of them need less memory: trainer.devices=1."
+            "Another process of this run ended, or can't be reached. What it printed, or the system's log where it ran "
+            "out of memory, says why. Fewer processes need less memory: trainer.devices=1."
         )
     if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
         return f"callbacks.early_stopping.monitor: it is not measured in this run. {first_line(error)}"
