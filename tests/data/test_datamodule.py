@@ -192,7 +192,7 @@ def test_large_texts_are_not_kept_by_default(monkeypatch: pytest.MonkeyPatch) ->
         ("data.split=fuzzy", "data.split: expected random, stratified, grouped or time, but it is fuzzy"),
         ("data.keep_texts=no", "data.keep_texts: expected true, false or auto"),
         ("data.split=grouped", "in data.group_column"),
-        ("data.folds=1", "data.folds: expected a whole number of at least 2"),
+        ("data.folds=1", "data.folds: expected a whole number from 2 to 360"),
         ("data.max_length=2000", "data.max_length: expected a whole number from 1 to 1024, but it is 2000. The model"),
         ("data.batch_size=1000", "data.batch_size: expected at most 251, the number of training messages, but"),
     ],
