@@ -194,7 +194,16 @@ def scaling(bench: Benchmark, sizes: list[str], counts: list[int]) -> dict[str, 
         for size in sizes:
             weights = "random" if size == "gpt2-nano" else str(bench.random_weights(bench.scratch, size))
             model = {"gpt2": "gpt2-small"}.get(size, size)
-            data = ["data=csv", f"data.path={path}", "data.balance=none", f"model={model}", "trainer.max_epochs=1"]
+            data = [
+                "data=csv",
+                f"data.path={path}",
+                "data.balance=none",
+                "recipe=book",
+                "scheduler=none",
+                "pooling=last_token",
+                f"model={model}",
+                "trainer.max_epochs=1",
+            ]
             run = bench.ours(f"scaling-{size}-{count}", *data, weights=weights)
             prefix = next(line for line in run.printed.splitlines() if line.startswith("prefix"))
             seconds = float(prefix.rsplit(", ", 1)[1].removesuffix(" s"))

@@ -114,6 +114,9 @@ class Run:
 
 SMALL = [
     "experiment=quickstart",
+    "recipe=book",
+    "scheduler=cosine",
+    "optimizer.lr=1e-3",
     "trainer=cpu",
     "evaluate=all",
     "trainer.max_epochs=2",

@@ -66,6 +66,8 @@ def test_automatic_precision_is_bf16_where_it_is_native(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
     assert resolve_precision("auto", "cpu") == expected
+    assert resolve_precision("auto", "cpu", width=768) == expected
+    assert resolve_precision("auto", "cpu", width=192) == "32-true"  # faster
     assert resolve_precision("16-mixed", "cpu") == "16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)

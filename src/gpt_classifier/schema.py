@@ -26,6 +26,7 @@ class Option:
         low: the smallest number.
         high: the largest number, never infinite.
         empty: whether a `str` can be empty.
+        words: that can stand in place of a number.
         choices: the only words that a `str` can be; none for any.
     """
 
@@ -35,6 +36,7 @@ class Option:
     high: float = math.inf
     choices: tuple[str, ...] = ()
     empty: bool = False
+    words: tuple[str, ...] = ()
 
     def check(self, name: str, value: object) -> None:
         """Refuse a value that the option does not take.
@@ -46,7 +48,7 @@ class Option:
         Raises:
             OptionError: the value has another type, or is out of range.
         """
-        if value is None and self.optional:
+        if (value is None and self.optional) or value in self.words:
             return
         if self.kind == "bool":
             _check_bool(name, value)
@@ -142,7 +144,7 @@ OPTIONS = {
     "model.tokenizer": TEXT,
     "model.weights": TEXT,
     "optimizer.fused": OPTIONAL_FLAG,
-    "optimizer.lr": Option("float", low=0),
+    "optimizer.lr": Option("float", low=0, words=("auto",)),
     "optimizer.momentum": Option("float", low=0, high=1),
     "optimizer.muon_lr": Option("float", low=0),
     "optimizer.weight_decay": Option("float", low=0),
@@ -162,7 +164,7 @@ OPTIONS = {
     "trainer.gradient_clip_val": Option("float", optional=True, low=0),
     "trainer.inference_mode": FLAG,
     "trainer.log_every_n_steps": Option("int", low=1),
-    "trainer.max_epochs": Option("int", low=1),
+    "trainer.max_epochs": Option("int", low=1, words=("auto",)),
     "trainer.num_nodes": Option("int", low=1, high=2**16),
     "trainer.num_sanity_val_steps": Option("int", low=-1, high=2**31),
     "trainer.precision": Option("str", choices=PRECISIONS),

@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt_classifier.confusion import MOST_CLASSES, Confusion
+from gpt_classifier.errors import expect_one_of
 
 Metrics = dict[str, Any]
 
 MOST_SCORES = 10_000_000  # texts times classes up to which AUROC is measured of many classes: a second of sorting
+MONITORS = ("accuracy", "macro_f1", "balanced_accuracy", "mcc", "loss")
 MOST_SCALARS = 10  # classes whose figures a logger draws one by one
 
 
@@ -27,7 +29,9 @@ class Task(Protocol):
 
     classes: list[str]
     monitor: str
-    mode: str
+
+    @property
+    def mode(self) -> str: ...
 
     def targets(self, labels: Sequence[Any]) -> Tensor:
         """Labels as a tensor with one row a text.
@@ -76,14 +80,21 @@ class SingleLabel:
 
     Args:
         classes: C names.
+        monitor: the metric that the best epoch is best at, one of `MONITORS`.
+
+    Raises:
+        OptionError: there is no such metric.
     """
 
-    monitor = "accuracy"
-    mode = "max"
-
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], monitor: str = "accuracy") -> None:
+        expect_one_of("monitor", monitor, MONITORS)
         self.classes = list(classes)
+        self.monitor = monitor
         self._ids = {name: i for i, name in enumerate(self.classes)}
+
+    @property
+    def mode(self) -> str:
+        return "min" if self.monitor == "loss" else "max"
 
     def targets(self, labels: Sequence[str]) -> Tensor:
         return torch.tensor([self._ids[label] for label in labels], dtype=torch.int64)

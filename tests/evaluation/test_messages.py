@@ -32,7 +32,11 @@ def run(tmp_path: Path, reviews: Path) -> Callable[..., Path]:
     def run(*overrides: str) -> Path:
         cfg = compose(["model=gpt2-nano", "data=csv", f"data.path={reviews}", "data.drop_incomplete=true", *overrides])
         data = load_data(cfg)
-        keep_inputs(OmegaConf.create({"data": cfg.data, "model": cfg.model, "seed": 1}), tmp_path / "run", data)
+        keep_inputs(
+            OmegaConf.create({"data": cfg.data, "model": cfg.model, "recipe": cfg.recipe, "seed": 1}),
+            tmp_path / "run",
+            data,
+        )
         return tmp_path / "run" / "checkpoints" / "best.ckpt"
 
     return run

@@ -30,6 +30,7 @@ def messages(number: int = 24, seed: int = 0) -> tuple[list[str], list[str]]:
 
 def tiny(**params: Any) -> TextClassifier:
     given = {"weights": "random", "precision": "32-true", "device": "cpu", "epochs": 3, "lr": 1e-2, "freeze": "none"}
+    given |= {"pooling": "last_token", "batch_size": 8}
     return TextClassifier(**{**given, "overrides": TINY, "progress": False, **params})
 
 
@@ -161,7 +162,7 @@ def test_balanced_classes_count_alike() -> None:
 
 def test_without_validation_the_last_weights_are_kept() -> None:
     texts, labels = messages(4)
-    classifier = tiny(validation=0, epochs=2).fit(texts, labels)
+    classifier = tiny(validation=0, epochs=2, batch_size=2).fit(texts, labels)
     assert not any("val/accuracy" in point for point in classifier.history_)
     assert classifier.history_[-1]["epoch"] == 2
 

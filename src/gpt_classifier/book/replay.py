@@ -37,6 +37,7 @@ from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.curves import curves
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.quiet import quiet
+from gpt_classifier.training.recipe import settle
 from gpt_classifier.training.run import Result, count_parameters, describe, describe_settings, keep_inputs
 
 log = logging.getLogger(__name__)
@@ -94,11 +95,12 @@ def _replay(config: DictConfig, context: RunContext, eval_freq: int, eval_iter: 
     check(config)
     check_replay(config, eval_freq, eval_iter)
     seed_everything(config.seed, verbose=False)
+    data = load_data(config)
+    data.report.log()
+    config = settle(config, context, data)
     trainer = build_trainer(config, context)
     if trainer.world_size > 1:
         raise UserError("procedure=chapter runs in one process. Set trainer=auto.")
-    data = load_data(config)
-    data.report.log()
     if data.pad_to == "batch":
         raise UserError(
             "procedure=chapter pads all messages to one length. Set data.pad_to=train, context or a number."

@@ -31,7 +31,7 @@ VALUES = {
     "precision": "trainer.precision",
     "seed": "seed",
 }
-"""Parameters of `TextClassifier` that are keys of the configuration; `None` leaves the default of `conf/fit.yaml`."""
+"""Parameters of `TextClassifier` that are keys of the configuration; `None` leaves what `conf/fit.yaml` says."""
 
 TRAINERS = {None: "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
@@ -77,13 +77,13 @@ def fit(
     classes = _classes(labels)
     weights = _weights(params["class_weight"], sample_weight, labels, classes)
     source = Texts(texts, [str(label) for label in labels], weights)
-    config = configure(params, len(texts), len(classes))
+    config = configure(params)
     chosen = {name: params[name] for name in ("model", "freeze", "pooling") if isinstance(params[name], str)}
     context = RunContext(
         folder=None,
         choices=chosen,
         source=source,
-        pooling=None if isinstance(params["pooling"], str) else params["pooling"],
+        pooling=None if isinstance(params["pooling"], str | None) else params["pooling"],
         interruptible=True,
         progress=bool(params["progress"]),
     )
@@ -106,13 +106,11 @@ def fit(
     )
 
 
-def configure(params: Mapping[str, Any], number: int, classes: int) -> DictConfig:
+def configure(params: Mapping[str, Any]) -> DictConfig:
     """The configuration of a fit.
 
     Args:
         params: those of `TextClassifier`.
-        number: of texts.
-        classes: number of them.
 
     Raises:
         UserError: a parameter that does not fit.
@@ -131,9 +129,6 @@ def configure(params: Mapping[str, Any], number: int, classes: int) -> DictConfi
         config.cache.enabled = params["cache"] is not False
         in_memory = params["cache"] in (True, False, "memory")
         config.cache.dir = None if in_memory else str(Path(params["cache"]).expanduser())
-        if params["batch_size"] is None:  # a handful of texts makes a smaller batch
-            left = int(number * (1 - params["validation"])) - classes
-            config.data.batch_size = max(1, min(config.data.batch_size, left))
         if not params["validation"]:
             config.evaluate = "never"
     return config

@@ -30,14 +30,15 @@ class TextClassifier:
         model: a file of `conf/model`, such as `gpt2-nano` or `gpt2-small`.
         freeze: a file of `conf/freeze`: `last_block`, `head_only`, `last_two_blocks`, `lora`, `none`, …
         pooling: where the head reads: a file of `conf/pooling`, such as `last_token`, `mean` or `max`; or what makes a
-            `Pooling` from the width of the hidden states, such as a subclass that takes it.
-        epochs: passes over the training texts; `None` for the default of `conf/fit.yaml`, as in all that follows.
-        lr: peak learning rate of AdamW. The default suits gpt2-nano; larger models want less, such as 1e-4.
+            `Pooling` from the width of the hidden states, such as a subclass that takes it; `None` for the one of
+            `conf/recipe/own.yaml`, as in all that follows.
+        epochs: passes over the training texts; by default as many as make enough steps.
+        lr: peak learning rate of AdamW; by default what suits the model and what is trained of it.
         class_weight: how much each class counts in training: `None` for as many texts as it has, `balanced` for all
             classes alike, or a weight by class.
         validation: part of the texts, from every class, that chooses the best epoch and is not trained on; 0 for none:
             then the last epoch's weights are kept.
-        batch_size: texts of a training step.
+        batch_size: texts of a training step; by default more of them where there are more texts.
         max_length: most tokens that are read of a text; `None` for the model's context.
         weights: `pretrained`, `random`, or a path, see `conf/model/base.yaml`.
         precision: `auto` (bfloat16 products where the hardware multiplies it natively), `32-true` or `bf16-mixed`.
@@ -65,7 +66,7 @@ class TextClassifier:
         self,
         model: str = "gpt2-nano",
         freeze: str = "last_block",
-        pooling: str | Callable[[int], Pooling] = "last_token",
+        pooling: str | Callable[[int], Pooling] | None = None,
         epochs: int | None = None,
         lr: float | None = None,
         class_weight: str | Mapping[Any, float] | None = None,

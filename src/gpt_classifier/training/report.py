@@ -20,6 +20,8 @@ from gpt_classifier.training.predictions import SplitPredictions
 Stages = dict[str, dict[str, Any]]
 """`start`, `last` and `best`, each with its `epoch`, `step` and the metrics of the splits that were measured."""
 
+CLIMBING, OVERFITTED = 0.005, 1.5  # accuracy gained in the last epoch; last loss of validation over the lowest
+ENOUGH = 5  # messages of a class in validation: with fewer it says nothing that none was recognised
 LONGEST_TABLE = 50  # rows of misclassified messages in TensorBoard
 
 
@@ -184,7 +186,9 @@ def _cell(text: str) -> str:
     return "".join("\\" + character if character in r"\`*_{}[]()#+-!" else character for character in text)
 
 
-def summary(stages: Stages, title: str, seconds: dict[str, float], run_dir: Path, note: str = "") -> str:
+def summary(
+    stages: Stages, title: str, seconds: dict[str, float], run_dir: Path, note: str = "", advice: str = ""
+) -> str:
     """The last thing that a run prints."""
     if run_dir.is_relative_to(Path.cwd()):
         run_dir = run_dir.relative_to(Path.cwd())
@@ -198,17 +202,49 @@ def summary(stages: Stages, title: str, seconds: dict[str, float], run_dir: Path
         if any(split in metrics for split in splits):
             rows.append(f"{name + ', accuracy':<28}" + "".join(_percent(metrics.get(split)) for split in splits))
     if splits:
-        rows.append(f"{'best, loss':<28}" + "".join(f"{best[split]['loss']:>9.3f}" for split in splits))
+        shown = {"balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1", "MCC": "mcc", "loss": "loss"}
+        for name, key in shown.items():
+            rows.append(f"{'best, ' + name:<28}" + "".join(f"{best[split][key]:>9.3f}" for split in splits))
         rows.append(f"{'messages':<28}" + "".join(f"{best[split]['messages']:>9}" for split in splits))
     rows.append("")
-    rows.append(f"{seconds['training']:.1f} s of training, {seconds['run']:.1f} s in all")
+    steps = stages["last"]["step"]
+    rows.append(f"{seconds['training']:.1f} s of training for {steps:,} steps, {seconds['run']:.1f} s in all")
     rows.append(f"everything is in {run_dir}")
     checkpoint = run_dir / "checkpoints" / "best.ckpt"
     if checkpoint.exists():
         rows.append(f"gpt-classifier predict --checkpoint {checkpoint} --text '…'")
-    if note:
-        rows.append(note)
+    rows += [line for line in (note, advice) if line]
     return "\n".join(rows)
+
+
+def advise(history: Sequence[dict[str, float]], best: dict[str, Any], epochs: int, stopped: bool) -> str:
+    """What to try next where the curves of a run say so, in a line; empty where they do not.
+
+    Args:
+        history: points of the curves; those with `val/loss` and `val/accuracy` are of validation.
+        best: the best epoch, its `epoch` and the metrics of its validation under `val`.
+        epochs: that the run had.
+        stopped: whether it was ended before its time.
+    """
+    points = [row for row in history if "val/loss" in row and row["step"] > 0]
+    if "val" not in best or len(points) < 2 or stopped:
+        return ""
+    found, before, last = best["val"], points[-2], points[-1]
+    missed = [name for name, recall in found["recall"].items() if recall == 0 and found["support"][name] >= ENOUGH]
+    if missed:
+        shown = ", ".join(missed[:3]) + (", …" if len(missed) > 3 else "")
+        return f"No message of {shown} was recognised in validation: data.balance=weights or more epochs may help."
+    gained = last["val/accuracy"] - before["val/accuracy"]
+    if best["epoch"] == epochs and gained > CLIMBING and last["val/loss"] < before["val/loss"]:
+        return f"Validation was still getting better at the end: try trainer.max_epochs={2 * epochs}."
+    lowest = min(points, key=lambda row: row["val/loss"])
+    if lowest["epoch"] <= epochs / 2 and last["val/loss"] > OVERFITTED * lowest["val/loss"]:
+        return (
+            f"Validation loss was lowest after epoch {round(lowest['epoch'])} and rose to "
+            f"{last['val/loss'] / lowest['val/loss']:.1f} times that: fewer epochs, a smaller optimizer.lr or more "
+            f"messages may be better."
+        )
+    return ""
 
 
 def _percent(metrics: Metrics | None) -> str:

@@ -24,6 +24,7 @@ from gpt_classifier.training.callbacks import BestWeights
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.quiet import quiet
+from gpt_classifier.training.recipe import settle
 from gpt_classifier.training.resume import bring_best_along, find_resumable, settings_to_keep
 
 log = logging.getLogger(__name__)
@@ -66,9 +67,10 @@ def train(config: DictConfig, context: RunContext) -> Result:
         check(config)
         measured = what_to_measure(config, context)
         seed_everything(config.seed, verbose=False)
-        trainer = build_trainer(config, context, validate=measured != "never")
         data = load_data(config, context.source)
         data.report.log()
+        config = settle(config, context, data)
+        trainer = build_trainer(config, context, validate=measured != "never")
         module = build_module(config, trainer, data, context.pooling)
         module.settings = settings_to_keep(config, context, data, str(trainer.precision))
         checkpoint = find_resumable(config.ckpt_path, module) if config.ckpt_path else None
@@ -267,4 +269,5 @@ def write_results(
     report.write_tables(context.folder, stages["best"])
     report.write_figures(context.folder, module.history, stages["best"], classes)
     report.log_best(trainer.loggers, settings, stages["best"], module.predictions, texts, classes)
-    log.info("\n%s", report.summary(stages, context.title(), result.seconds, context.folder, data.report.note))
+    advice = report.advise(module.history, stages["best"], trainer.max_epochs or 0, result.interrupted)
+    log.info("\n%s", report.summary(stages, context.title(), result.seconds, context.folder, data.report.note, advice))
