@@ -72,9 +72,16 @@ def test_a_fault_is_raised_with_its_traceback() -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("model=0", "must be a string or a list"),
-        ("model=nope", "Could not find 'model/nope' Available options in 'model': base gpt2-large"),
-        ("optimizer.lrr=1", "Could not override 'optimizer.lrr'"),
+        ("model=0", "model=0: expected the name of a file of conf/model, but it is a number."),
+        ("model=gpt2-nan", "conf/model has no such file. Did you mean gpt2-nano? There are: gpt2-large, gpt2-medium"),
+        ("data=cvs", "Did you mean csv? There are: csv, sample_sms, sms_spam, texts."),
+        (
+            "optimizer.lrr=1",
+            "optimizer.lrr: there is no such option. Did you mean optimizer.lr? +optimizer.lrr=… adds one.",
+        ),
+        ("optimiser.lr=1", "Did you mean optimizer.lr?"),
+        ("--model=gpt2-nano", "--model: options of this command have no dashes. Write model=gpt2-nano."),
+        ("--max-epochs=3", "Write max_epochs=3."),
         ("optimizer.lr=[", "no viable alternative"),
         ("hydra.run.dir=/dev/null/run", "/dev/null/run: Not a directory"),
     ],

@@ -423,8 +423,8 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
             "Set data.path= to a copy of the archive or of the file inside it. The bundled sample messages need no",
         ),
         (["ckpt_path=nowhere.ckpt"], "ckpt_path: there is no file nowhere.ckpt"),
-        (["trainer.epochs=3"], "Could not override 'trainer.epochs'"),
-        (["model=gpt3"], "Could not find 'model/gpt3'"),
+        (["trainer.epochs=3"], "trainer.epochs: there is no such option. Did you mean trainer.max_epochs?"),
+        (["model=gpt3"], "model=gpt3: conf/model has no such file."),
     ],
 )
 def test_users_mistake_is_told_in_a_paragraph(

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from gpt_classifier.commands.arguments import see_working_directory
 from gpt_classifier.commands.exit import DEBUG, HYDRA_DEBUG, debugging, paragraph_of
+from gpt_classifier.commands.overrides import explain, refuse_dashes
 from gpt_classifier.config import conf_folder
 from gpt_classifier.errors import UserError
 from gpt_classifier.schema import check_types
@@ -40,6 +41,7 @@ def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[
         SystemExit: instead of an error that a user can fix, or that Hydra has with the command line.
     """
     own = sys.argv
+    given = own[1:] if arguments is None else list(arguments)
     began = False
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)
@@ -53,7 +55,8 @@ def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[
 
     see_working_directory()  # for modules that a configuration names
     try:
-        sys.argv = own[:1] + (own[1:] if arguments is None else list(arguments))
+        sys.argv = own[:1] + given
+        refuse_dashes(given)
         with hydra_raises(), ended_in_order():
             application()
     except KeyboardInterrupt:
@@ -64,9 +67,9 @@ def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[
         raise
     except Exception as error:
         told = paragraph_of(error, f"{DEBUG}=1 shows the traceback.")
-        of_hydra = isinstance(error, HydraException) or not isinstance(error, OSError)
+        of_hydra = isinstance(error, HydraException) or not isinstance(error, OSError | UserError)
         if not began and of_hydra:  # which fails in many ways over what it is given
-            told = f"The options can't be composed: {told_by_hydra(error)}"
+            told = explain(error, given, name)
         if told is None or debugging():
             raise
         print(f"\n{told}", file=sys.stderr)
@@ -90,21 +93,6 @@ def hydra_raises() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def told_by_hydra(error: BaseException) -> str:
-    """The messages of an error and of those that led to it, in one line."""
-    lines: list[str] = []
-    link: BaseException | None = error
-    while link is not None:
-        lines += str(link).splitlines() or [type(link).__name__]
-        link = link.__cause__
-    told = [line.strip() for line in lines if line.strip() and not any(word in line for word in INTERNAL)]
-    return " ".join(dict.fromkeys(told))
-
-
-INTERNAL = ("Config search path", "provider=", "hydra.cc/docs", "full_key:", "object_type=")
-"""In lines of Hydra's messages that help nobody."""
 
 
 def run_context() -> "RunContext":
