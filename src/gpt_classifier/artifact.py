@@ -316,23 +316,34 @@ def find_checkpoint(name: str, outputs: Path) -> Path:
     """A checkpoint's path.
 
     Args:
-        name: a path; or `latest`, the most recently written `best.ckpt` below a folder of runs, or `last.ckpt` of a run
-            whose procedure keeps no best epoch.
+        name: the path of a checkpoint, or of a run's folder; or `latest`, the run below a folder of runs that finished
+            last. Of a run it is `best.ckpt`, or `last.ckpt` where its procedure keeps no best epoch.
         outputs: the folder of runs.
 
     Raises:
         UserError: there is none.
     """
     if name != "latest":
-        return Path(name).expanduser().absolute()
+        path = Path(name).expanduser().absolute()
+        return _of_run(path / "checkpoints") if (path / "checkpoints").is_dir() else path
     runs = {path.parent for kind in ("best", "last") for path in outputs.rglob(f"checkpoints/{kind}.ckpt")}
-    found = [run / "best.ckpt" if (run / "best.ckpt").exists() else run / "last.ckpt" for run in runs]
+    found = [_of_run(run) for run in runs if (run.parent / "metrics.json").exists()]
+    if not found and runs:
+        raise UserError(
+            f"checkpoint=latest: no run below {outputs} has finished. Wait for one, or name a run's folder, such as "
+            f"{next(iter(sorted(runs))).parent}."
+        )
     if not found:
         raise UserError(
             f"checkpoint=latest: no run below {outputs} has a checkpoint. Train one first "
             f"(gpt-classifier train experiment=quickstart), or name a checkpoint's path."
         )
     return max(found, key=lambda path: path.stat().st_mtime).absolute()
+
+
+def _of_run(checkpoints: Path) -> Path:
+    best = checkpoints / "best.ckpt"
+    return best if best.exists() else checkpoints / "last.ckpt"
 
 
 def run_folder(checkpoint: Path) -> Path:

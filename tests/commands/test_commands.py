@@ -61,10 +61,10 @@ def test_predict_writes_a_file_beside_its_columns_and_is_strict_on_request(
     arguments = ["--outputs", str(tmp_path), "--input", str(source), "--output", str(target)]
     predict(arguments)
     frame = pd.read_csv(target, dtype=str, keep_default_na=False)
-    added = ["predicted_label", "probability_ham", "probability_spam", "reason"]
+    added = ["predicted_label", "confidence", "probability_ham", "probability_spam", "reason"]
     assert list(frame.columns) == ["id", "text", "label", *added]
     assert frame["text"][0] == 'said "hi",\nand left'
-    assert frame[added].iloc[1].tolist() == ["", "", "", "the text is empty"]
+    assert frame[added].iloc[1].tolist() == ["", "", "", "", "the text is empty"]
     assert "2 messages in" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         predict([*arguments, "--strict"])

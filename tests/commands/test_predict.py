@@ -39,6 +39,17 @@ def test_a_terminal_gets_no_control_characters_and_a_file_gets_names_as_they_are
     assert (tmp_path / "out.txt").read_text().startswith(("=ha\x1b[31mm\t", "=sp\x1b[32mam\t"))
 
 
+def test_texts_need_no_flag_and_an_empty_one_is_an_error(checkpoint: str, capsys: pytest.CaptureFixture) -> None:
+    main(["--checkpoint", checkpoint, "a lunch", "--top", "2", "a prize"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[-1] for line in lines] == ["a lunch", "a prize"]
+    assert all(len(line.split("\t")) == 5 for line in lines)
+    for arguments in (["--text", ""], [" "], ["a lunch", "--top", "0"], []):
+        with pytest.raises(SystemExit) as stopped:
+            main(["--checkpoint", checkpoint, *arguments])
+        assert stopped.value.code == 2
+
+
 def test_errors_print_no_control_characters_of_column_names(checkpoint: str, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("bo\x1b[31mdy,n\nhello,1\n")
     with pytest.raises(SystemExit, match=r"--text-column: expected a column of .* \(bo\\x1b\[31mdy, n\)") as stopped:

@@ -17,7 +17,7 @@ import pytest
 
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference import files
-from gpt_classifier.inference.files import Count, Writer
+from gpt_classifier.inference.files import Count, Shown, Writer
 from gpt_classifier.tables import reading
 
 
@@ -295,7 +295,38 @@ def test_names_of_classes_are_made_safe_too() -> None:
     target = io.StringIO()
     writer = Writer(target, "csv", ["text"], ["=a", "b"], spreadsheet_safe=True)
     writer.write(files.Row({"text": "x"}, "x"), np.array([0.9, 0.1]))
-    assert target.getvalue().splitlines()[1] == "x,'=a,0.900000,0.100000,"
+    assert target.getvalue().splitlines()[1] == "x,'=a,0.900000,0.900000,0.100000,"
+
+
+def classified(kind: str, shown: Shown, classes: int = 3) -> list[str]:
+    """The lines of two rows, of which the second has no text."""
+    target = io.StringIO()
+    writer = Writer(target, kind, ["text"], [f"c{i}" for i in range(classes)], shown=shown)
+    probabilities = np.zeros(classes)
+    probabilities[:3] = 0.2, 0.5, 0.3
+    writer.write(files.Row({"text": "x"}, "x"), probabilities)
+    writer.write(files.Row({"text": ""}, ""), None)
+    return target.getvalue().splitlines()
+
+
+def test_more_than_one_label_and_labels_alone_are_told_on_request() -> None:
+    header, row, empty = classified("csv", Shown(top=2, all_probabilities=False))
+    assert header == "text,predicted_label,confidence,predicted_label_2,confidence_2,reason"
+    assert row == "x,c1,0.500000,c2,0.300000,"
+    assert empty == ",,,,,the text is empty"
+    assert classified("csv", Shown(labels_only=True)) == ["text,predicted_label,reason", "x,c1,", ",,the text is empty"]
+    assert classified("txt", Shown(top=9))[0] == "c1\t0.5000\tc2\t0.3000\tc0\t0.2000\tx"
+    assert classified("txt", Shown(labels_only=True))[0] == "c1"
+    line = json.loads(classified("jsonl", Shown(top=2))[0])
+    assert (line["predicted_label_2"], line["confidence_2"]) == ("c2", 0.3)
+    assert line["probabilities"] == {"c0": 0.2, "c1": 0.5, "c2": 0.3}
+
+
+def test_of_many_classes_a_column_each_is_only_written_on_request() -> None:
+    assert classified("csv", Shown(), classes=21)[0] == "text,predicted_label,confidence,reason"
+    assert "probabilities" not in json.loads(classified("jsonl", Shown(), classes=21)[0])
+    assert classified("csv", Shown(all_probabilities=True), classes=21)[0].count("probability_") == 21
+    assert classified("csv", Shown(), classes=20)[0].count("probability_") == 20
 
 
 def test_input_that_is_cut_while_it_is_read_leaves_no_output(tmp_path: Path) -> None:

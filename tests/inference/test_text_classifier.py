@@ -187,7 +187,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
             TextClassifier.from_checkpoint(tmp_path / name)
 
 
-def test_latest_is_the_last_one_written(tmp_path: Path) -> None:
+def test_latest_is_the_run_that_finished_last(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Train one first"):
         find_checkpoint("latest", tmp_path)
     for i, name in enumerate(("b", "c", "a")):
@@ -195,4 +195,9 @@ def test_latest_is_the_last_one_written(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.touch()
         os.utime(path, (i, i))
-    assert find_checkpoint("latest", tmp_path).parts[-3] == "a"
+    with pytest.raises(UserError, match=r"no run below .* has finished"):
+        find_checkpoint("latest", tmp_path)
+    for name in ("b", "c"):
+        (tmp_path / "runs" / name / "metrics.json").touch()
+    assert find_checkpoint("latest", tmp_path).parts[-3] == "c"  # a is not finished
+    assert find_checkpoint(str(tmp_path / "runs" / "a"), tmp_path) == path

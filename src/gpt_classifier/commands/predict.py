@@ -18,7 +18,8 @@ from gpt_classifier.errors import UserError, printable
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = arguments_of("predict", __doc__)
     add_checkpoint(parser)
-    parser.add_argument("--text", action="append", default=[], help="a text; repeat it for several")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts, each in quotation marks")
+    parser.add_argument("--text", action="append", default=[], help="the same; repeat it for several")
     parser.add_argument(
         "--input",
         help=".csv, .tsv, .jsonl, .ndjson, .parquet (extra: parquet) or .txt with a text a line; - for standard input",
@@ -30,6 +31,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--encoding", default="utf-8", help="of input and output (default: utf-8)")
     parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
     parser.add_argument("--output", type=Path, help=".csv, .tsv, .jsonl or .txt (default: standard output)")
+    parser.add_argument(
+        "--top", type=int, default=1, metavar="N", help="the N most probable labels, each with its probability"
+    )
+    parser.add_argument("--labels-only", action="store_true", help="labels without probabilities")
+    parser.add_argument(
+        "--all-probabilities",
+        action="store_true",
+        default=None,
+        help="a probability for each class; without it only where there are up to 20",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object with all probabilities for each text")
     parser.add_argument(
         "--spreadsheet-safe",
@@ -37,9 +48,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="of .csv and .tsv: put an apostrophe before cells that a spreadsheet would run as formulas",
     )
     parser.add_argument("--strict", action="store_true", help="fail if any row could not be classified")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    options.text = [*options.texts, *options.text]
     if bool(options.text) == bool(options.input):
-        parser.error("give either --text '…' or --input FILE")
+        parser.error("give either texts or --input FILE")
+    if not all(text.strip() for text in options.text):
+        parser.error("a text is empty")
+    if options.top < 1:
+        parser.error(f"--top: expected a whole number of at least 1, but it is {options.top}")
     if options.output and options.json:
         parser.error("--json is for standard output; the ending of --output tells its format")
     return options
@@ -93,7 +109,13 @@ def main(arguments: list[str] | None = None) -> None:
             written = stack.enter_context(files.written(output, options.encoding))
             to_person = output is None and (bool(options.text) or sys.stdout.isatty())
             writer = files.Writer(
-                written, target, columns, predictor.classes, options.spreadsheet_safe, for_terminal=to_person
+                written,
+                target,
+                columns,
+                predictor.classes,
+                options.spreadsheet_safe,
+                for_terminal=to_person,
+                shown=files.Shown(options.top, options.labels_only, options.all_probabilities),
             )
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
             count = files.classify(rows, predictor.predict_proba, writer, bar.update)

@@ -26,7 +26,8 @@ READ = (*WRITTEN, "parquet")
 SAME = {"ndjson": "jsonl"}
 """Endings that are another name of a format."""
 
-LABEL, PROBABILITY, REASON = "predicted_label", "probability_", "reason"
+LABEL, CONFIDENCE, PROBABILITY, REASON = "predicted_label", "confidence", "probability_", "reason"
+MOST_COLUMNS = 20  # classes up to which each has a column of its own unless asked
 CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 2_000_000
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """Beginnings of a cell that a spreadsheet may run as a formula, full-width signs among them."""
@@ -259,6 +260,21 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What is told of a prediction beside its label.
+
+    Args:
+        top: how many labels, the most probable first, each with its probability.
+        labels_only: nothing but the label, and why there is none.
+        all_probabilities: of every class; `None` for up to `MOST_COLUMNS` classes.
+    """
+
+    top: int = 1
+    labels_only: bool = False
+    all_probabilities: bool | None = None
+
+
 class Writer:
     """Rows with what was predicted.
 
@@ -270,6 +286,7 @@ class Writer:
         spreadsheet_safe: of `csv` and `tsv`: begin each cell with an apostrophe that a spreadsheet would take for a
             formula, names of columns too.
         for_terminal: of `txt`: escape what a terminal would obey.
+        shown: what is told of each prediction.
 
     Raises:
         UserError: the input already has a column of the same name as one that is added.
@@ -283,6 +300,7 @@ class Writer:
         class_names: Sequence[str],
         spreadsheet_safe: bool = False,
         for_terminal: bool = False,
+        shown: Shown = Shown(),
     ) -> None:
         self.target = target
         self.kind = kind
@@ -290,39 +308,70 @@ class Writer:
         self.safe = spreadsheet_safe
         self.for_terminal = for_terminal
         self.class_names = list(class_names)
-        added = [LABEL, *(PROBABILITY + name for name in class_names), REASON]
-        self.added = [LABEL, "probabilities", REASON] if kind == "jsonl" else added
+        self.labels_only = shown.labels_only
+        self.top = min(shown.top, len(class_names))
+        wanted = len(class_names) <= MOST_COLUMNS if shown.all_probabilities is None else shown.all_probabilities
+        self.with_probabilities = wanted and not shown.labels_only
+        self.added = [*self._told(None), REASON]
         self._expect_free(columns)
         if kind in ("csv", "tsv"):
             style: dict[str, Any] = {"delimiter": "\t" if kind == "tsv" else ",", "lineterminator": "\n"}
             self.table = csv.writer(target, **style)
             self.quoting_table = csv.writer(target, quoting=csv.QUOTE_ALL, **style)
-            self._write_cells([*columns, *added])
+            self._write_cells([*columns, *self.added])
 
     def _expect_free(self, columns: Iterable[str]) -> None:
         taken = [name for name in self.added if name in columns]
         if taken and self.kind != "txt":
             raise UserError(f"--input: it already has a column {taken[0]}, which would be overwritten. Rename it.")
 
+    def _told(self, probabilities: np.ndarray | None) -> dict[str, Any]:
+        """What is added to a row, by column; `None` for all of it where there is no prediction."""
+        order: list[int | None] = [None] * self.top
+        if probabilities is not None:
+            order = list(np.argsort(-probabilities, kind="stable")[: self.top])
+        told: dict[str, Any] = {}
+        for place, i in enumerate(order, 1):
+            ending = f"_{place}" if place > 1 else ""
+            told[LABEL + ending] = None if i is None else self.class_names[i]
+            if not self.labels_only:
+                told[CONFIDENCE + ending] = None if probabilities is None else float(probabilities[i])
+        if self.with_probabilities and self.kind == "jsonl":
+            told["probabilities"] = {}
+            if probabilities is not None:
+                told["probabilities"] = dict(zip(self.class_names, probabilities.tolist(), strict=True))
+        elif self.with_probabilities:
+            values = [None] * len(self.class_names) if probabilities is None else probabilities.tolist()
+            told |= {PROBABILITY + name: value for name, value in zip(self.class_names, values, strict=True)}
+        return told
+
     def write(self, row: Row, probabilities: np.ndarray | None) -> None:
-        label = "" if probabilities is None else self.class_names[int(probabilities.argmax())]
         if self.kind == "txt":
-            shown = row.reason if probabilities is None else f"{probabilities.max():.4f}"
-            line = f"{label}\t{shown}\t{' '.join(row.text.split())}"
-            self.target.write((printable(line) if self.for_terminal else line) + "\n")
+            self._write_line(row, probabilities)
             return
-        by_class = {} if probabilities is None else dict(zip(self.class_names, probabilities.tolist(), strict=True))
+        told = self._told(probabilities)
         if self.kind == "jsonl":
             self._expect_free(row.fields)
-            added = {LABEL: label or None, "probabilities": by_class, REASON: row.reason or None}
-            fields = without_nan({**dict.fromkeys(self.columns, ""), **row.fields, **added})
+            fields = without_nan({**dict.fromkeys(self.columns, ""), **row.fields, **told, REASON: row.reason or None})
             line = json.dumps(fields, ensure_ascii=False, default=str)  # a Parquet file has dates, too
             if not line.isprintable() and why_no_text(line):  # lone surrogates can only be written escaped
                 line = json.dumps(fields, default=str)
             self.target.write(line + "\n")
             return
-        shown_parts = [f"{by_class[name]:.6f}" if by_class else "" for name in self.class_names]
-        self._write_cells([*(row.fields.get(column, "") for column in self.columns), label, *shown_parts, row.reason])
+        shown = [f"{value:.6f}" if isinstance(value, float) else value or "" for value in told.values()]
+        self._write_cells([*(row.fields.get(column, "") for column in self.columns), *shown, row.reason])
+
+    def _write_line(self, row: Row, probabilities: np.ndarray | None) -> None:
+        if probabilities is None:
+            parts = ["", row.reason]
+        else:
+            order = np.argsort(-probabilities, kind="stable")[: self.top]
+            parts = [part for i in order for part in (self.class_names[i], f"{probabilities[i]:.4f}")]
+            parts = parts[::2] if self.labels_only else parts
+        if not self.labels_only:
+            parts.append(" ".join(row.text.split()))
+        line = "\t".join(parts)
+        self.target.write((printable(line) if self.for_terminal else line) + "\n")
 
     def _write_cells(self, cells: list[Any]) -> None:
         if self.safe:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt_classifier.artifact import Artifact, open_artifact, save_bundle
+from gpt_classifier.artifact import Artifact, find_checkpoint, open_artifact, save_bundle
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.lora import merge
@@ -188,7 +188,8 @@ class TextClassifier:
         """Open a checkpoint of a run, or what `save` wrote, without executing anything that it contains.
 
         Args:
-            path: `best.ckpt` or `last.ckpt` of a run, or a folder that `save` wrote.
+            path: `best.ckpt` or `last.ckpt` of a run, the run's folder, or a folder that `save` wrote; or `latest`, the
+                run below `outputs/` that finished last.
             device: where to compute; `None` for the best device there is.
             weights: the pretrained weights that were fine-tuned, if they are no longer where training found them.
             precision: as for `TextClassifier`.
@@ -198,7 +199,7 @@ class TextClassifier:
                 that it builds on are missing or other ones.
         """
         given = Path(weights).expanduser() if weights else None
-        artifact = open_artifact(Path(path).expanduser())
+        artifact = open_artifact(find_checkpoint(os.fspath(path), Path("outputs")))
         predictor = Predictor.of(artifact, device, given, precision)
         classifier = cls(precision=precision, device=device).set_params(**artifact.spec.choices)
         classes = sorted(map(int, predictor.classes)) if artifact.spec.whole_numbers else predictor.classes
