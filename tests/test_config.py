@@ -72,3 +72,17 @@ def test_automatic_precision_is_bf16_where_it_is_native(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     assert resolve_precision("auto", "auto") == expected
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(500.0, True), (1.5, False)])
+def test_precision_that_a_cpu_only_emulates_is_said_with_its_cost(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, factor: float, warned: bool
+) -> None:
+    monkeypatch.setattr("gpt_classifier.device.has_native_bf16", lambda device: False)
+    monkeypatch.setattr("gpt_classifier.device.slowdown", lambda dtype: factor)
+    assert resolve_precision("bf16-mixed", "cpu") == "bf16-mixed"
+    assert ("which take 500 times as long as in float32. 32-true is faster" in caplog.text) == warned
+    caplog.clear()
+    resolve_precision("32-true", "cpu")
+    resolve_precision("bf16-mixed", "cuda")
+    assert not caplog.records

@@ -2,13 +2,18 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import sys
+import time
 
 import torch
 
 from gpt_classifier.errors import UserError
 
+log = logging.getLogger(__name__)
+
+EMULATED = 2  # times as long as in float32: less may be chance
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -27,6 +32,38 @@ def has_native_bf16(device: str) -> bool:
         capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
+
+
+def slowdown(dtype: torch.dtype, size: int = 256) -> float:
+    """How many times as long the CPU takes for a product in a type as in float32: more than 1 where it emulates it.
+
+    Args:
+        dtype: such as bfloat16.
+        size: rows and columns of the matrices; a product of 256 takes some milliseconds at most, emulated 0.2 s.
+    """
+    seconds = {}
+    for kind in (torch.float32, dtype):
+        a = torch.ones(size, size, dtype=kind)
+        a @ a  # kernels are chosen at the first product
+        began = time.perf_counter()
+        a @ a
+        seconds[kind] = time.perf_counter() - began
+    return seconds[dtype] / seconds[torch.float32]
+
+
+def warn_if_emulated(precision: str, device: str) -> None:
+    """Say how much slower a precision is that a CPU only emulates, before hours are spent."""
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    if device != "cpu" or dtype is None or (dtype is torch.bfloat16 and has_native_bf16("cpu")):
+        return
+    factor = slowdown(dtype)
+    if factor > EMULATED:
+        log.warning(
+            "precision %s: this CPU emulates its products, which take %.0f times as long as in float32. "
+            "32-true is faster.",
+            precision,
+            factor,
+        )
 
 
 def pass_tokens(device: torch.device) -> int:

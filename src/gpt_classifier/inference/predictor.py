@@ -12,7 +12,7 @@ from torch import Tensor
 from gpt_classifier.artifact import Artifact, Spec, open_artifact
 from gpt_classifier.data.batching import EvaluationBatches, pad
 from gpt_classifier.data.tokenizers import tokenizer_from_state
-from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16
+from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
 from gpt_classifier.errors import UserError, expect_one_of, first_line
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import hold_frozen
@@ -43,6 +43,7 @@ class Predictor:
     def __init__(self, model: Classifier, spec: Spec, precision: str = "auto") -> None:
         expect_one_of("precision", precision, PRECISIONS)
         merge(model)
+        warn_if_emulated(precision, model.head.weight.device.type)
         self.model = model.requires_grad_(False).eval()
         self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device.type))
         hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)

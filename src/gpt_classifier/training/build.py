@@ -16,7 +16,7 @@ from gpt_classifier.config import InstantiationException, instantiate
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import Source
 from gpt_classifier.data.tokenizers import expect_vocabulary, load_tokenizer
-from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16
+from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
 from gpt_classifier.errors import UserError, expect_number, first_line, option_group
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.families import empty_backbone, load_classifier
@@ -125,9 +125,10 @@ def resolve_precision(precision: str, accelerator: str, width: int | None = None
         accelerator: Lightning's name of one, or `auto`.
         width: of the model's hidden states; `None` where batches are large enough for any width to gain.
     """
-    if precision != "auto":
-        return precision
     device = device_of(accelerator)
+    if precision != "auto":
+        warn_if_emulated(precision, device)
+        return precision
     slower = device == "cpu" and width is not None and width < NARROW
     return "bf16-mixed" if has_native_bf16(device) and not slower else "32-true"
 
