@@ -189,6 +189,11 @@ def check_types(cfg: DictConfig, options: dict[str, Option] | None = None) -> No
     if options is None:
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
         _check_nodes(plain, "")
+        for name in NODES:
+            value = OmegaConf.select(cfg, name, default=_ABSENT, throw_on_resolution_failure=False)
+            left_out = value is None and name in LEFT_OUT
+            if value is not _ABSENT and not left_out and not isinstance(value, DictConfig):
+                raise OptionError(name, "options, such as {a: 1}", value, _how_to_choose(name))
     for name, option in (OPTIONS if options is None else options).items():
         value = OmegaConf.select(cfg, name, default=_ABSENT, throw_on_resolution_failure=False)
         if value is not _ABSENT:
@@ -200,6 +205,9 @@ NODES = (
     *("task", "trainer", "data.module", "data.source", "data.module.source", "model.backbone"),
 )
 """What a group's file fills, and what builds a part: mappings of options."""
+
+LEFT_OUT = ("callbacks", "data.source", "data.module.source", "logger", "scheduler")
+"""Those that can be null."""
 
 PARTS = ("callbacks", "logger")
 """Mappings of such mappings, of which null leaves one out."""
@@ -214,16 +222,16 @@ def _check_nodes(values: dict[Any, Any], place: str) -> None:
     """
     for key, value in values.items():
         name = f"{place}{key}"
-        if isinstance(value, str) and value.startswith("${"):
-            continue
-        if key == "_target_" and not isinstance(value, str):
-            raise OptionError(name, "the name of a class or function, such as package.module.Class", value)
         if key == "_partial_":
             _check_bool(name, value)
         elif isinstance(value, dict):
             _check_nodes(value, f"{name}.")
-        elif value is not None and (name in NODES or place.rstrip(".") in PARTS):
-            raise OptionError(name, "options, such as {a: 1}", value, _how_to_choose(name))
+        elif isinstance(value, str) and value.startswith("${"):
+            continue
+        elif key == "_target_" and not isinstance(value, str):
+            raise OptionError(name, "the name of a class or function, such as package.module.Class", value)
+        elif value is not None and place.rstrip(".") in PARTS:
+            raise OptionError(name, "options, such as {a: 1}", value)
 
 
 def _how_to_choose(name: str) -> str:

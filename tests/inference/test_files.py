@@ -195,7 +195,7 @@ def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
     count = files.classify(with_texts, lambda texts: np.ones((len(texts), 2)) / 2, writer)
     assert count.rows == n
     assert count.skipped == {"there is no id": 1}
-    assert target.last == "500000,,,,,there is no id\n"
+    assert target.last == "500000,,,,,,there is no id\n"
     assert state["most"] <= files.CHUNK_ROWS
 
 

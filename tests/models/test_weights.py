@@ -392,3 +392,18 @@ def test_weights_changed_in_place_are_hashed_again_even_at_their_old_time(tmp_pa
         os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert weights.stat().st_mtime_ns == stat.st_mtime_ns
     assert content_hash(weights, memory) != before
+
+
+def test_without_a_network_the_answer_comes_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    asked: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *arguments, **options: asked.append("download"))
+    with pytest.raises(UserError, match=r"127\.0\.0\.1 can't be reached .* Connect to the network once"):
+        locate_weights("pretrained", "openai-community/no-such-model", "main")
+    assert not asked

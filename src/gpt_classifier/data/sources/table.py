@@ -1,5 +1,6 @@
 """Tables of the user's own: CSV, TSV, JSON lines or Parquet."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -83,6 +84,9 @@ class Table:
         if path is None:
             raise OptionError("path", "a file of texts and labels", path, "Set {field}=FILE.")
         check_quoting(quoting)
+        for option, given in {"path": path, "val_path": val_path, "test_path": test_path}.items():
+            if not isinstance(given, str | os.PathLike | None):
+                raise OptionError(option, "a path", given)
         if text_column == label_column:
             raise OptionError("label_column", "another column than that of texts", repr(label_column))
         self.paths = {None: path, "val": val_path, "test": test_path}
