@@ -16,12 +16,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.arguments import see_working_directory
-from gpt_classifier.commands.exit import DEBUG, HYDRA_DEBUG, debugging, paragraph_of
+from gpt_classifier.commands.exit import DEBUG, HYDRA_DEBUG, debugging, paragraph_of, told_when_interrupted
 from gpt_classifier.commands.overrides import explain, refuse_dashes
 from gpt_classifier.config import conf_folder
 from gpt_classifier.errors import UserError
 from gpt_classifier.schema import check_types
-from gpt_classifier.signals import STATUS, ended_in_order
 
 if TYPE_CHECKING:
     from gpt_classifier.training.context import RunContext
@@ -57,14 +56,8 @@ def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[
     try:
         sys.argv = own[:1] + given
         refuse_dashes(given)
-        with hydra_raises(), ended_in_order():
+        with hydra_raises(), told_when_interrupted():
             application()
-    except KeyboardInterrupt:
-        raise SystemExit("\nInterrupted.") from None
-    except SystemExit as error:
-        if error.code == STATUS:
-            print("Ended by a signal.", file=sys.stderr)
-        raise
     except Exception as error:
         told = paragraph_of(error, f"{DEBUG}=1 shows the traceback.")
         of_hydra = isinstance(error, HydraException) or not isinstance(error, OSError | UserError)

@@ -100,11 +100,11 @@ def _most_likely(error: BaseException) -> str | None:
 
 
 @contextmanager
-def readable_exit() -> Iterator[None]:
-    """Inside a command: errors become a paragraph on standard error and the exit status 1, where they can.
+def told_when_interrupted() -> Iterator[None]:
+    """Inside a command: Ctrl-C and signals end it in order, with a line and a status other than 0.
 
     Raises:
-        SystemExit: instead of an error that `paragraph_of` can tell.
+        SystemExit: after either of them.
     """
     try:
         with ended_in_order():
@@ -115,6 +115,18 @@ def readable_exit() -> Iterator[None]:
         if error.code == STATUS:
             print("Ended by a signal.", file=sys.stderr)
         raise
+
+
+@contextmanager
+def readable_exit() -> Iterator[None]:
+    """Inside a command: errors become a paragraph on standard error and the exit status 1, where they can.
+
+    Raises:
+        SystemExit: instead of an error that `paragraph_of` can tell.
+    """
+    try:
+        with told_when_interrupted():
+            yield
     except BrokenPipeError:  # whoever reads has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
