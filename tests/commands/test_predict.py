@@ -113,3 +113,12 @@ def test_output_may_be_a_device_or_standard_output(
         assert out.startswith("text,predicted_label" if place == "/dev/stdout" else "")
         assert "1 messages in" in err
     assert not Path(os.devnull).is_file()
+
+
+def test_separator_of_the_input_is_found(checkpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id;body\n1;a lunch, then\n")
+    arguments = ["--input", str(tmp_path / "in.csv"), "--text-column", "body", "--output", str(tmp_path / "out.csv")]
+    main(["--checkpoint", checkpoint, *arguments])
+    header, row = csv.reader((tmp_path / "out.csv").read_text().splitlines())
+    assert header[:3] == ["id", "body", "predicted_label"]
+    assert row[:2] == ["1", "a lunch, then"]

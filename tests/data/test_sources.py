@@ -213,7 +213,7 @@ def test_label_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
             r"path: expected .* columns have different names, .* two named 'text'",
         ),
         ("body,label\nhello,a\n", r"text_column: expected a column of .* \(body, label\), but it is 'text'"),
-        ("text;label\nhello;a\n", r"expected a column of .* \(text;label\)"),
+        ("text#label\nhello#a\n", r"expected a column of .* \(text#label\)"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, content: str, expected: str) -> None:
@@ -416,3 +416,14 @@ def test_sample_is_synthetic_and_says_so() -> None:
     assert messages.frame["label"].value_counts().to_dict() == {"ham": 300, "spam": 180}
     assert "synthetic" in messages.note
     assert not messages.frame["text"].str.startswith("#").any()
+
+
+@pytest.mark.parametrize(("separator", "word"), [(";", "semicolon"), ("\t", "tab"), ("|", "pipe"), (",", "comma")])
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_separator_is_found_by_the_names_of_the_columns(tmp_path: Path, separator: str, word: str, ending: str) -> None:
+    rows = [["id", "text", "label"], ["1", '"one, two; three | four"', "a"], ["2", "five", "b"]]
+    path = tmp_path / f"table{ending}"
+    path.write_text("\n".join(separator.join(row) for row in rows) + "\n")
+    for given in (None, word, separator):
+        frame = Table(str(path), "text", "label", separator=given).load().frame
+        assert frame["text"].tolist() == ["one, two; three | four", "five"]

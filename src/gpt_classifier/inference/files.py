@@ -123,6 +123,8 @@ def opened_rows(
             return
         with reading.opened(path, encoding, keep_bytes=True) as source:
             name, separator = reading.name_of(path), "\t" if kind == "tsv" else ","
+            if path and path.is_file() and kind in ("csv", "tsv"):
+                separator = reading.find_separator(path, encoding, [text_column], separator)
             columns, rows = reading.read_rows(
                 source, "csv" if kind == "tsv" else kind, name, separator=separator, quoting=quoting
             )

@@ -21,6 +21,7 @@ from gpt_classifier.errors import OptionError, UserError, first_line
 
 LONGEST_FIELD = 10_000_000  # characters: more is an unclosed quotation mark
 DEEPEST = 100  # lists and objects inside one another in a line of JSON
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 EMPTY_LINE = "the line is empty"
 TOO_MANY_FIELDS = "the row has more fields than the header"
 PARQUET_ROWS, PARQUET_BUFFER = 128, 2**20  # of which a part is held at a time; bytes
@@ -132,6 +133,23 @@ def read_rows(
     if kind == "jsonl":
         return [], (_json_row(line) for line in _lines(source, name))
     return _read_table(source, name, separator, quoting)
+
+
+def find_separator(path: Path, encoding: str, wanted: Iterable[str], usual: str) -> str:
+    """What separates the columns of a table: the usual separator, unless only another one makes the wanted columns.
+
+    Args:
+        path: of the file.
+        encoding: of it; whether it is right is seen when the file is read.
+        wanted: names of columns.
+        usual: for files of that ending.
+    """
+    with path.open(encoding="utf-8-sig" if text_encoding(encoding) == "utf-8" else encoding, errors="replace") as file:
+        header = file.readline(LONGEST_FIELD)
+    for separator in (usual, *SEPARATORS.values()):
+        if set(wanted) <= set(next(csv.reader([header], delimiter=separator), [])):
+            return separator
+    return usual
 
 
 def _lines(source: IO[str], name: str) -> Iterator[str]:

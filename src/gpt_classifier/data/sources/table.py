@@ -14,9 +14,11 @@ from gpt_classifier.data.sources.messages import Messages, in_order
 from gpt_classifier.errors import OptionError, expect_one_of
 from gpt_classifier.tables.reading import (
     EMPTY_LINE,
+    SEPARATORS,
     Row,
     expect_column,
     expect_own_names,
+    find_separator,
     opened,
     read_parquet,
     read_rows,
@@ -138,7 +140,9 @@ class Table:
         """The columns of a file, none where each row has its own, and its rows."""
         match path.suffix.lower():
             case ".csv" | ".tsv" | ".txt" as ending:
-                separator = self.separator or ("," if ending == ".csv" else "\t")
+                separator = SEPARATORS.get(self.separator or "", self.separator) or find_separator(
+                    path, self.encoding, self.columns.values(), "," if ending == ".csv" else "\t"
+                )
                 with opened(path, self.encoding) as source:
                     columns, rows = read_rows(source, "csv", str(path), separator, self.quoting)
                     # spreadsheets write empty columns without a name at the end
