@@ -65,12 +65,18 @@ def option_group(group: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        link: BaseException | None = error
-        while link is not None and not isinstance(link, OptionError):
-            link = link.__cause__
-        if link is not None:
-            link.field = f"{group}.{link.field}"
+        told = next((link for link in with_causes(error) if isinstance(link, OptionError)), None)
+        if told is not None:
+            told.field = f"{group}.{told.field}"
         raise
+
+
+def with_causes(error: BaseException) -> list[BaseException]:
+    """An error and those that it was raised from, the first cause last: `hydra.utils.instantiate` and others wrap."""
+    links = [error]
+    while (cause := links[-1].__cause__) is not None:
+        links.append(cause)
+    return links
 
 
 def expect_number(

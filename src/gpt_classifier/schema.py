@@ -190,14 +190,19 @@ def check_types(cfg: DictConfig, options: dict[str, Option] | None = None) -> No
         plain: Any = OmegaConf.to_container(cfg, resolve=False)
         _check_nodes(plain, "")
         for name in NODES:
-            value = OmegaConf.select(cfg, name, default=_ABSENT, throw_on_resolution_failure=False)
+            value = _value(cfg, name)
             left_out = value is None and name in LEFT_OUT
             if value is not _ABSENT and not left_out and not isinstance(value, DictConfig):
                 raise OptionError(name, "options, such as {a: 1}", value, _how_to_choose(name))
     for name, option in (OPTIONS if options is None else options).items():
-        value = OmegaConf.select(cfg, name, default=_ABSENT, throw_on_resolution_failure=False)
+        value = _value(cfg, name)
         if value is not _ABSENT:
             option.check(name, value)
+
+
+def _value(cfg: DictConfig, name: str) -> Any:
+    """What an option was composed to be; `None` for a reference to nothing, `_ABSENT` if there is no such option."""
+    return OmegaConf.select(cfg, name, default=_ABSENT, throw_on_resolution_failure=False)
 
 
 NODES = (

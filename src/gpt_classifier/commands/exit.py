@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.errors import UserError, first_line, with_causes
 from gpt_classifier.signals import STATUS, ended_in_order
 
 DEBUG, HYDRA_DEBUG = "GPT_CLASSIFIER_DEBUG", "HYDRA_FULL_ERROR"
@@ -29,16 +29,14 @@ def paragraph_of(error: BaseException, traceback_place: str) -> str | None:
     """What a person is told instead of a traceback.
 
     Args:
-        error: as it was caught. Its causes are looked at too: `hydra.utils.instantiate` and others wrap errors.
+        error: as it was caught. Its causes are looked at too.
         traceback_place: a sentence that says where the traceback is. It ends the paragraph where the error is not one
             of ours but most likely the user's, such as an OSError: it may still be a fault of the program.
 
     Returns:
         The paragraph, or `None` for an error that nobody foresaw.
     """
-    links = [error]
-    while (cause := links[-1].__cause__) is not None:
-        links.append(cause)
+    links = with_causes(error)
     for link in links:
         if isinstance(link, UserError):
             return str(link)
@@ -48,6 +46,7 @@ def paragraph_of(error: BaseException, traceback_place: str) -> str | None:
     return None
 
 
+WRONG_VALUE = AttributeError | ImportError | TypeError | ValueError  # what a value that does not fit may raise
 NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
@@ -92,10 +91,8 @@ def _most_likely(error: BaseException) -> str | None:
         return f"{' '.join(str(error).split())}."
     if "MisconfigurationException" in names:
         return f"trainer: Lightning refuses these settings: {first_line(error)}"
-    if "InstantiationException" in names and isinstance(error.__cause__, AttributeError | ImportError | TypeError):
-        return f"{first_line(error)} {first_line(error.__cause__)}"
-    if "InstantiationException" in names and isinstance(error.__cause__, ValueError | None):
-        return f"{first_line(error)} {first_line(error.__cause__) if error.__cause__ else ''}".rstrip()
+    if "InstantiationException" in names and isinstance(error.__cause__, WRONG_VALUE | None):
+        return " ".join(map(first_line, filter(None, (error, error.__cause__)))).rstrip()
     return None
 
 

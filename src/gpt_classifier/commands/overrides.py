@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from gpt_classifier.config import compose, conf_folder
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, with_causes
 
 FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
@@ -43,11 +43,7 @@ def explain(error: BaseException, arguments: Sequence[str], name: str) -> str:
         arguments: of the command.
         name: of the primary file in `conf/`, without `.yaml`.
     """
-    lines: list[str] = []
-    link: BaseException | None = error
-    while link is not None:
-        lines += str(link).splitlines() or [type(link).__name__]
-        link = link.__cause__
+    lines = [line for link in with_causes(error) for line in str(link).splitlines() or [type(link).__name__]]
     told = " ".join(
         dict.fromkeys(line.strip() for line in lines if line.strip() and not any(w in line for w in INTERNAL))
     )
