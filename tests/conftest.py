@@ -1,9 +1,10 @@
 """What all tests share: a run of the real command in this process, and the real data where it is at hand."""
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +32,15 @@ def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def same_random_state() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_handlers_of_earlier_runs() -> Iterator[None]:
+    """Hydra's handlers write to the standard output of the test that they were made in, which is closed afterwards."""
+    yield
+    for handler in logging.root.handlers[:]:
+        if type(handler) in (logging.StreamHandler, logging.FileHandler):
+            logging.root.removeHandler(handler)
 
 
 def from_environment(variable: str) -> Path:
