@@ -72,6 +72,11 @@ def main(arguments: list[str] | None = None) -> None:
         if options.baselines:
             train, val = ((parts[name]["text"].tolist(), parts[name]["label"].tolist()) for name in ("train", "val"))
             for baseline in baselines.fit_baselines(train, val):
+                print(
+                    f"{baseline.name}: the best of {baseline.candidates} has {baseline.val_accuracy:.2%} of validation "
+                    f"right, {baseline.seconds:.0f} s",
+                    flush=True,
+                )
                 contenders.append(comparison.of_baseline(baseline, texts, classes))
         place = {name: i for i, name in enumerate(classes)}
         truth = np.array([place[label] for label in labels])
