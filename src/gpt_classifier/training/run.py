@@ -238,7 +238,7 @@ def describe_settings(config: DictConfig, context: RunContext) -> dict[str, Any]
     """Everything that a sweep may vary, as plain values under their names on the command line."""
     groups = ("model", "freeze", "pooling", "data", "optimizer", "scheduler")
     settings: dict[str, Any] = {group: context.choices[group] for group in groups if group in context.choices}
-    settings["seed"] = config.seed
+    settings |= {"seed": config.seed, "monitor": config.monitor}
     for group in (*groups, "trainer"):
         for key, value in (config.get(group) or {}).items():
             if isinstance(value, str | int | float | bool) and not key.startswith("_"):
