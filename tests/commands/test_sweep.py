@@ -129,7 +129,7 @@ def test_a_run_that_fails_is_in_the_table_with_its_reason(capsys: pytest.Capture
     assert stopped.value.code == 1
     assert "2 of 4 runs finished" in told.out
     assert "failed       freeze=none seed=1: data.path: no <b>file</b>." in told.out
-    assert told.err.endswith("2 of the runs failed, as told above.\n")
+    assert told.err.endswith("2 of the runs failed, as the table says. The first: data.path: no <b>file</b>.\n")
     table = pd.read_csv("swept/sweep.csv")
     assert table["status"].tolist() == ["failed", "finished"] * 2
     assert table["reason"].dropna().tolist() == ["data.path: no <b>file</b>."] * 2

@@ -94,7 +94,7 @@ def ranking(folders: Sequence[tuple[Path, Path]], arguments: Sequence[str]) -> I
     except Exception as error:
         failed = finish(*folders[-1], arguments, whole=True) if folders else 0
         if failed and isinstance(error, UserError) and not debugging():
-            raise UserError(f"{failed} of the runs failed, as told above.") from None
+            raise UserError(f"{failed} of the runs failed, as the table says. The first: {error}") from None
         raise
     except BaseException:
         if folders:

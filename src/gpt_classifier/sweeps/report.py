@@ -73,7 +73,7 @@ def tested(sweep: Sweep) -> str:
         for metric in dict.fromkeys((sweep.metric, "accuracy", "macro_f1"))
     ]
     messages = f"{sweep.tested[0]['messages']:,} messages, {_count(len(sweep.tested), 'run')}"
-    return f"{', '.join(figures)} ({messages}; no other configuration is told of test)"
+    return f"{', '.join(figures)} ({messages}; the best configuration only)"
 
 
 def _count(number: int, what: str) -> str:
