@@ -1,4 +1,4 @@
-"""Commands that are Hydra applications: overrides, `-m`, `--help`, `--config-dir` and all."""
+"""Commands that are Hydra applications: overrides, `-m`, `--config-dir` and all."""
 
 import logging
 import os
@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 
 from gpt_classifier.commands.arguments import see_working_directory
 from gpt_classifier.commands.exit import DEBUG, HYDRA_DEBUG, debugging, paragraph_of, told_when_interrupted
-from gpt_classifier.commands.overrides import explain, refuse_dashes
+from gpt_classifier.commands.help import page
+from gpt_classifier.commands.overrides import explain, folder_given, refuse_dashes
 from gpt_classifier.commands.sweep import finish, recorded, tell_what_is_fixed, varied
 from gpt_classifier.config import conf_folder
 from gpt_classifier.errors import UserError
@@ -61,6 +62,9 @@ def run_hydra(
 
     see_working_directory()  # for modules that a configuration names
     try:
+        if {"-h", "--help"} & set(given):
+            print(page(name, folder_given(given)))
+            return
         sys.argv = own[:1] + given + tell_what_is_fixed(given)
         refuse_dashes(given)
         with hydra_raises(), told_when_interrupted(), ranking(folders if ranked else [], given):
