@@ -56,6 +56,12 @@ def test_runs_are_named_by_their_number_and_what_is_varied(arguments: list[str],
     assert names(*arguments) == expected
 
 
+def test_runs_of_a_sweep_of_pretrainings_are_named_alike() -> None:
+    run_hydra(lambda cfg: None, "pretrain", ["-m", "data.path=x", "tokens=1,2"])
+    found = Path("outputs/pretraining/sweeps").glob("*/*/*/")
+    assert sorted(path.name for path in found if path.is_dir()) == ["0_tokens-1", "1_tokens-2"]
+
+
 def test_names_are_short_safe_and_can_be_part_of_an_override() -> None:
     long = f"'{'x' * 300}/größe:<>|?*.csv','{'y' * 300}.csv'"
     found = names("data=csv", f"data.path={long}", f"data.val_path=choice('{'z' * 99}')", "data.test_path=choice(t)")
@@ -159,7 +165,8 @@ def test_an_interrupted_sweep_tells_what_it_has_and_is_gone_on_with(capsys: pyte
     told = capsys.readouterr().out
     assert "1 of 2 runs finished" in told
     assert "interrupted  seed=2: it was ended before it was done" in told
-    assert "test " not in told
+    assert "test was not measured. -m with hydra.sweep.dir=swept, the same" in told
+    assert "test     " not in told
     assert pd.read_csv("swept/sweep.csv")["status"].tolist() == ["finished", "interrupted"]
     sweep(done, "seed=2,3")
     assert "seed=1 " not in capsys.readouterr().out

@@ -120,6 +120,11 @@ def finish(folder: Path, run: Path, arguments: Sequence[str], whole: bool) -> in
 
     sweep = Sweep.read(folder, run)
     command = repeat(sweep.best_run.record.overrides, arguments) if sweep.best_run else ""
+    if not whole:
+        sweep.note = (
+            f"The sweep was broken off, and test was not measured. -m with hydra.sweep.dir={near(folder)}, the same "
+            f"options and the values that are missing goes on with it."
+        )
     report.write(sweep, command)
     print(report.table(sweep), flush=True)
     if whole:  # after the table, which a second Ctrl-C can't take back

@@ -1,6 +1,7 @@
 """A sweep for people: lines for the terminal, `sweep.csv` and `sweep.html`."""
 
 import math
+import shlex
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -51,7 +52,10 @@ def outcome(sweep: Sweep, command: str, folder: str) -> str:
     if sweep.best:
         lines += [f"best     {sweep.best.name}", *([f"test     {tested(sweep)}"] if sweep.tested else [])]
         lines.append(f"repeat   {command}")
-    lines += [f"page     {folder}/sweep.html, and sweep.csv beside it", f"curves   tensorboard --logdir {folder}"]
+    lines += [
+        f"page     {folder}/sweep.html, and sweep.csv beside it",
+        f"curves   tensorboard --logdir {shlex.quote(folder)}",
+    ]
     return "\n".join(printable(line) for line in lines)
 
 
@@ -69,7 +73,7 @@ def headline(sweep: Sweep) -> str:
 def tested(sweep: Sweep) -> str:
     """The best configuration on test, in a sentence."""
     figures = [
-        f"{metric_name(metric)} {shown([found[metric] for found in sweep.tested], metric)}"
+        f"{metric_name(metric)} {shown([found.get(metric, math.nan) for found in sweep.tested], metric)}"
         for metric in dict.fromkeys((sweep.metric, "accuracy", "macro_f1"))
     ]
     messages = f"{sweep.tested[0]['messages']:,} messages, {_count(len(sweep.tested), 'run')}"
@@ -158,7 +162,7 @@ def _tiles(sweep: Sweep) -> list[dict[str, str]]:
     name = metric_name(sweep.metric)
     tiles = [{"value": shown(sweep.best.values(sweep.metric), sweep.metric), "name": f"validation {name} of the best"}]
     if sweep.tested:
-        values = [found[sweep.metric] for found in sweep.tested]
+        values = [found.get(sweep.metric, math.nan) for found in sweep.tested]
         tiles.append({"value": shown(values, sweep.metric), "name": f"test {name} of the best"})
     seconds = sum(run.seconds for run in sweep.runs if not math.isnan(run.seconds))
     return [*tiles, {"value": f"{_duration(seconds)} s", "name": f"for {_count(len(sweep.runs), 'run')}"}]
@@ -226,7 +230,7 @@ def _run(sweep: Sweep, run: SweepRun) -> dict[str, Any]:
             {"shown": "" if value is None else shown([value], metric), "order": _order(value)}
             for metric, value in zip(METRICS, values, strict=True)
         ],
-        "epoch": run.found.get("best", {}).get("epoch", ""),
+        "epoch": run.best.get("epoch", ""),
         "steps": "" if steps is None else steps,
         "seconds": {"shown": _duration(run.seconds), "order": _order(run.seconds)},
         "status": run.record.status,

@@ -78,7 +78,12 @@ class SweepRun:
 
     def measured(self, split: str) -> dict[str, Any]:
         """Metrics of its best epoch on a split; empty where these were not measured."""
-        return self.found.get("best", {}).get(split, {})
+        return self.best.get(split, {})
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The stage of its best epoch, or of its last where it kept none, as `procedure=chapter`."""
+        return self.found.get("best") or self.found.get("last", {})
 
     @property
     def seconds(self) -> float:
@@ -100,7 +105,7 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.varied.items()) or "all runs"
+        return " ".join(f"{key}={value}" for key, value in self.varied.items()) or "the one configuration"
 
     def values(self, metric: str) -> list[float]:
         """A validation metric of each run; `nan` where it was not measured or is not finite."""
@@ -158,21 +163,28 @@ class Sweep:
     def unfinished(self) -> list[SweepRun]:
         return [run for run in self.runs if run.record.status != "finished"]
 
+    @property
+    def _monitored(self) -> list[str]:
+        return sorted({run.found["settings"]["monitor"] for run in self.runs if run.measured("val")})
+
     @cached_property
     def metric(self) -> str:
         """What configurations are ranked by: the metric that all runs monitored, or accuracy where they differ."""
-        monitored = {run.found.get("settings", {}).get("monitor") for run in self.runs if run.measured("val")}
-        return monitored.pop() or "accuracy" if len(monitored) == 1 else "accuracy"
+        return self._monitored[0] if len(self._monitored) == 1 else "accuracy"
 
     @cached_property
     def ranking(self) -> list[Configuration]:
         """Configurations with finished runs: the best mean of `metric` first, equal ones by the lower loss."""
-        grouped: dict[tuple[tuple[str, str], ...], list[SweepRun]] = {}
+        found: list[Configuration] = []
         for run in self.runs:
             if run.record.status == "finished":
-                key = tuple((name, value) for name, value in run.record.varied.items() if name not in REPEATED)
-                grouped.setdefault(key, []).append(run)
-        return sorted((Configuration(dict(key), runs) for key, runs in grouped.items()), key=self._order)
+                varied = {key: value for key, value in run.record.varied.items() if key not in REPEATED}
+                alike = next((configuration for configuration in found if configuration.varied == varied), None)
+                if alike is None:
+                    found.append(Configuration(varied, [run]))
+                else:
+                    alike.runs.append(run)
+        return sorted(found, key=self._order)
 
     def _order(self, configuration: Configuration) -> tuple[float, float]:
         value, loss = mean(configuration.values(self.metric)), mean(configuration.values("loss"))
@@ -195,8 +207,7 @@ class Sweep:
     def notes(self) -> list[str]:
         """What must be said beside the ranking."""
         told = [self.note] if self.note else []
-        monitored = {run.found.get("settings", {}).get("monitor") for run in self.runs if run.measured("val")}
-        if len(monitored) > 1:
+        if len(self._monitored) > 1:
             told.append("Runs monitored different metrics: they are ranked by accuracy.")
         if self.best and len({_validation(configuration) for configuration in self.ranking}) > 1:
             told.append("Configurations were validated on different messages: the ranking compares unlike things.")
@@ -214,8 +225,11 @@ class Sweep:
             row: dict[str, Any] = {"run": run.record.number, **{key: run.record.varied.get(key) for key in self.keys}}
             row |= {f"val_{metric}": run.measured("val").get(metric) for metric in METRICS}
             row |= {f"test_{metric}": tested.get(run.folder, {}).get(metric) for metric in METRICS}
-            best = run.found.get("best", {})
-            row |= {"epoch": best.get("epoch"), "steps": run.found.get("last", {}).get("step"), "seconds": run.seconds}
+            row |= {
+                "epoch": run.best.get("epoch"),
+                "steps": run.found.get("last", {}).get("step"),
+                "seconds": run.seconds,
+            }
             rows.append(
                 {
                     **row,
@@ -224,7 +238,10 @@ class Sweep:
                     "folder": str(run.folder.relative_to(self.folder)),
                 }
             )
-        return pd.DataFrame(rows).astype({"epoch": "Int64", "steps": "Int64"})
+        frame = pd.DataFrame(rows)
+        for name in ("epoch", "steps"):  # beside runs without them, whole numbers would be floats
+            frame[name] = frame[name].convert_dtypes()
+        return frame
 
 
 def _validation(configuration: Configuration) -> frozenset[str]:
