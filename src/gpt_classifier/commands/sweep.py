@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from gpt_classifier.commands.arguments import started_as
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.paths import near
 
 LONGEST_VALUE, LONGEST_NAME = 40, 120  # characters in the name of a run's folder
 
@@ -113,9 +114,7 @@ def finish(folder: Path, run: Path, arguments: Sequence[str], whole: bool) -> in
     Raises:
         UserError: the files can't be written.
     """
-    from gpt_classifier.evaluation.messages import near
     from gpt_classifier.sweeps import report
-    from gpt_classifier.sweeps.measuring import measure_best
     from gpt_classifier.sweeps.results import Sweep
 
     sweep = Sweep.read(folder, run)
@@ -127,7 +126,9 @@ def finish(folder: Path, run: Path, arguments: Sequence[str], whole: bool) -> in
         )
     report.write(sweep, command)
     print(report.table(sweep), flush=True)
-    if whole:  # after the table, which a second Ctrl-C can't take back
+    if whole and sweep.best:  # after the table, which a second Ctrl-C can't take back
+        from gpt_classifier.sweeps.measuring import measure_best  # torch, which a sweep that failed may not have needed
+
         measure_best(sweep)
         report.write(sweep, command)
     print(report.outcome(sweep, command, near(folder)), flush=True)
