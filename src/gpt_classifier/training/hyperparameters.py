@@ -68,8 +68,9 @@ def log_trial(board: "SummaryWriter", trial: Trial, metrics: dict[str, float]) -
         trial: the row.
         metrics: names of scalars that are logged, with their final values.
     """
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # which a run may do without
-    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+    # TensorBoard is there: the run has its logger
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # type: ignore[import-untyped]
     from torch.utils.tensorboard.summary import hparams
 
     shown = {**trial.varied, **trial.usual}
