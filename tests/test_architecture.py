@@ -16,7 +16,7 @@ LEVELS = (
     ("training",),
     ("inference", "pretraining"),
     ("experiments", "evaluation"),
-    ("book",),
+    ("book", "sweeps"),
     ("commands",),
     ("__main__",),
 )

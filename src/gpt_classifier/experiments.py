@@ -298,7 +298,7 @@ def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
         if answer is None:
             cells += [question.not_run or "not finished", "", "", published, "", "", "", ""]
         else:
-            cells += [_spread(answer.accuracies[split]) for split in ("train", "val", "test")]
+            cells += [spread(answer.accuracies[split]) for split in ("train", "val", "test")]
             memory = "" if answer.memory_gb is None else f"{answer.memory_gb:.2f}"
             seconds = f"{mean(answer.seconds):.0f}"
             cells += [published, str(len(answer.seconds)), seconds, f"{answer.parameters:,}", memory]
@@ -306,9 +306,10 @@ def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
     return "\n".join(lines)
 
 
-def _spread(parts: Sequence[float]) -> str:
-    percents = [100 * part for part in parts]
-    return f"{mean(percents):.2f}" + (f" ± {stdev(percents):.2f}" if len(percents) > 1 else "")
+def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
+    """Mean and standard deviation of values times `scale`, by default of parts in percent."""
+    scaled = [scale * value for value in values]
+    return f"{mean(scaled):.{digits}f}" + (f" ± {stdev(scaled):.{digits}f}" if len(scaled) > 1 else "")
 
 
 def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:

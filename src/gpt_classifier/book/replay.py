@@ -35,10 +35,11 @@ from gpt_classifier.training.build import build_module, build_trainer, check, lo
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.curves import curves
+from gpt_classifier.training.hyperparameters import describe_settings
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.quiet import quiet
 from gpt_classifier.training.recipe import settle
-from gpt_classifier.training.run import Result, count_parameters, describe, describe_settings, keep_inputs
+from gpt_classifier.training.run import Result, count_parameters, describe, keep_inputs
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Commands that are Hydra applications: overrides, `-m`, `--help`, `--config-dir` and all."""
+"""Commands that are Hydra applications: overrides, `-m`, `--config-dir` and all."""
 
 import logging
 import os
@@ -17,7 +17,9 @@ from omegaconf import DictConfig
 
 from gpt_classifier.commands.arguments import see_working_directory
 from gpt_classifier.commands.exit import DEBUG, HYDRA_DEBUG, debugging, paragraph_of, told_when_interrupted
-from gpt_classifier.commands.overrides import explain, refuse_dashes
+from gpt_classifier.commands.help import page
+from gpt_classifier.commands.overrides import explain, folder_given, refuse_dashes
+from gpt_classifier.commands.sweep import finish, recorded, tell_what_is_fixed, varied
 from gpt_classifier.config import conf_folder
 from gpt_classifier.errors import UserError
 from gpt_classifier.schema import check_types
@@ -28,13 +30,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[str] | None) -> None:
+def run_hydra(
+    task: Callable[[DictConfig], Any], name: str, arguments: Sequence[str] | None, ranked: bool = False
+) -> None:
     """Run a task as a Hydra application.
 
     Args:
         task: takes the composed configuration.
         name: of the primary file in `conf/`, without `.yaml`.
         arguments: of the command; `None` takes those of the process.
+        ranked: rank the runs of a sweep at its end.
 
     Raises:
         SystemExit: instead of an error that a user can fix, or that Hydra has with the command line.
@@ -42,21 +47,27 @@ def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[
     own = sys.argv
     given = own[1:] if arguments is None else list(arguments)
     began = False
+    folders: list[tuple[Path, Path]] = []  # of a sweep and of its runs
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)
     def application(cfg: DictConfig) -> Any:
         nonlocal began
         began = True
         sys.argv = own  # Lightning starts further processes with the command line of this one
-        with readable_errors(), own_wandb_run():
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            folders.append((Path(HydraConfig.get().sweep.dir).absolute(), Path(HydraConfig.get().runtime.output_dir)))
+        with recorded(), readable_errors(), own_wandb_run():
             check_types(cfg)
             return task(cfg)
 
     see_working_directory()  # for modules that a configuration names
     try:
-        sys.argv = own[:1] + given
+        if {"-h", "--help"} & set(given):
+            print(page(name, folder_given(given)))
+            return
+        sys.argv = own[:1] + given + tell_what_is_fixed(given)
         refuse_dashes(given)
-        with hydra_raises(), told_when_interrupted():
+        with hydra_raises(), told_when_interrupted(), ranking(folders if ranked else [], given):
             application()
     except Exception as error:
         told = paragraph_of(error, f"{DEBUG}=1 shows the traceback.")
@@ -69,6 +80,32 @@ def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: Sequence[
         raise SystemExit(1) from None
     finally:
         sys.argv = own
+
+
+@contextmanager
+def ranking(folders: Sequence[tuple[Path, Path]], arguments: Sequence[str]) -> Iterator[None]:
+    """Inside, a sweep runs: at its end, however it ends, its runs are ranked.
+
+    Args:
+        folders: of the sweep and of each run so far, filled inside.
+        arguments: of the command.
+
+    Raises:
+        UserError: a run failed in a way that was told when it failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        failed = finish(*folders[-1], arguments, whole=True) if folders else 0
+        if failed and isinstance(error, UserError) and not debugging():
+            raise UserError(f"{failed} of the runs failed, as the table says. The first: {error}") from None
+        raise
+    except BaseException:
+        if folders:
+            finish(*folders[-1], arguments, whole=False)
+        raise
+    if folders:
+        finish(*folders[-1], arguments, whole=True)
 
 
 @contextmanager
@@ -96,7 +133,8 @@ def run_context() -> "RunContext":
     return RunContext(
         folder=Path(hydra_config.runtime.output_dir),
         choices={group: str(choice) for group, choice in hydra_config.runtime.choices.items()},
-        sweep=hydra_config.mode == RunMode.MULTIRUN,
+        sweep=(sweep := hydra_config.mode == RunMode.MULTIRUN),
+        varied=varied() if sweep else {},
     )
 
 

@@ -3,10 +3,12 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from gpt_classifier.commands.help import files_of
 from gpt_classifier.config import compose, conf_folder
 from gpt_classifier.errors import UserError, with_causes
 
@@ -35,6 +37,15 @@ def refuse_dashes(arguments: Sequence[str]) -> None:
         raise UserError(f"{name}: options of this command have no dashes. Write {name[2:].replace('-', '_')}={value}.")
 
 
+def folder_given(arguments: Sequence[str]) -> Path | None:
+    """The value of `--config-dir`, if it is there."""
+    for place, argument in enumerate(arguments):
+        name, given, value = argument.partition("=")
+        if name in ("--config-dir", "-cd"):
+            return Path(value if given else "".join(arguments[place + 1 : place + 2]))
+    return None
+
+
 def explain(error: BaseException, arguments: Sequence[str], name: str) -> str:
     """One line about an error of Hydra's, with the option that was probably meant.
 
@@ -52,7 +63,7 @@ def explain(error: BaseException, arguments: Sequence[str], name: str) -> str:
         return f"{key}: there is no such option.{_meant(key, known_keys(arguments, name))} +{key}=… adds one."
     if found := re.search(r"Could not find '([^'/]+)/([^']+)'", told):
         group, file = found[1], found[2]
-        files = sorted(path.stem for path in (conf_folder() / group).rglob("*.yaml") if path.stem != "base")
+        files = sorted(files_of(group))
         return f"{group}={file}: conf/{group} has no such file.{_meant(file, files)} There are: {', '.join(files)}."
     wrong = [argument for argument in arguments if re.match(r"[\w/]+=-?[\d.]+$", argument) and _is_group(argument)]
     if wrong:

@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Hydra overrides and flags; `None` takes those of the process.
     """
-    run_hydra(_train, "config", arguments)
+    run_hydra(_train, "config", arguments, ranked=True)
 
 
 def _train(cfg: DictConfig) -> float:

@@ -15,6 +15,7 @@ from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
 from gpt_classifier.data.sources import SampleSms, SmsSpam, Table
 from gpt_classifier.errors import UserError, first_line, option_group
 from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.paths import near
 from gpt_classifier.training.build import load_data
 
 
@@ -159,11 +160,6 @@ def warnings(predictor: Predictor, chosen: pd.DataFrame, checkpoint: Path, other
     if pooling.reads_padding:
         notes.append(f"It reads padding ({pooling.name()}): a message's label can depend on how far it was padded.")
     return notes
-
-
-def near(path: Path) -> str:
-    """A path as people read it: from the working directory where it lies below."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ class RunContext:
         folder: for everything that the run leaves; `None` writes nothing.
         choices: what was chosen of each config group, such as `model: gpt2-nano`; for titles and comparisons.
         sweep: whether the run is one of several of a sweep.
+        varied: what the sweep varies, with the values of this run as a person reads them.
         source: texts and labels instead of those that the configuration names.
         pooling: makes the pooling from the width of the hidden states, instead of what the configuration names.
         interruptible: Ctrl-C ends training but not the process, and what was learned so far is the result.
@@ -25,6 +26,7 @@ class RunContext:
     folder: Path | None
     choices: Mapping[str, str] = field(default_factory=dict)
     sweep: bool = False
+    varied: Mapping[str, str] = field(default_factory=dict)
     source: Source | None = None
     pooling: Callable[[int], Pooling] | None = None
     interruptible: bool = False

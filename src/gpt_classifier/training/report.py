@@ -15,6 +15,7 @@ from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS, Confusion
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.tasks import Metrics, scalars
 from gpt_classifier.training.curves import curves
+from gpt_classifier.training.hyperparameters import Trial, log_trial
 from gpt_classifier.training.predictions import SplitPredictions
 
 Stages = dict[str, dict[str, Any]]
@@ -107,6 +108,7 @@ def log_evaluation(loggers: Sequence[Logger], metrics: dict[str, Metrics], step:
 def log_best(
     loggers: Sequence[Logger],
     hyperparameters: dict[str, Any],
+    trial: Trial,
     best: dict[str, Any],
     predictions: dict[str, SplitPredictions],
     texts: dict[str, pd.DataFrame],
@@ -116,22 +118,24 @@ def log_best(
 
     Args:
         loggers: of the run.
-        hyperparameters: what sweeps vary, plain values.
+        hyperparameters: everything that sweeps may vary, plain values.
+        trial: what TensorBoard's page HParams shows of them.
         best: metrics of the best epoch for each split.
         predictions: of each split.
         texts: messages of each split, in the same order; splits without them have no table of mistakes.
         class_names: C names.
     """
     measured = [split for split in SPLITS if split in best]
-    final = {f"best/{split}/{name}": best[split][name] for split in measured for name in ("accuracy", "loss")}
+    names = ("accuracy", "macro_f1", "loss")
+    final = {f"best/{split}/{name}": best[split][name] for split in measured for name in names if name in best[split]}
     for logger in loggers:
         logger.log_metrics(final, step=best["step"])
+        logger.log_hyperparams(hyperparameters)
         if not isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(hyperparameters)
             logger.finalize("success")
             continue
-        logger.log_hyperparams(hyperparameters, final, step=best["step"])
         board = logger.experiment
+        log_trial(board, trial, final)
         for split in ("val", "test"):
             if split not in best or split not in predictions:
                 continue

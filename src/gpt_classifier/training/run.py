@@ -22,6 +22,7 @@ from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.callbacks import BestWeights
 from gpt_classifier.training.context import RunContext
+from gpt_classifier.training.hyperparameters import Trial, describe_settings
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.quiet import quiet
 from gpt_classifier.training.recipe import settle
@@ -234,18 +235,6 @@ def _measure(
     trainer.test(module, datamodule=data, ckpt_path=checkpoint, verbose=False, weights_only=True)
 
 
-def describe_settings(config: DictConfig, context: RunContext) -> dict[str, Any]:
-    """Everything that a sweep may vary, as plain values under their names on the command line."""
-    groups = ("model", "freeze", "pooling", "data", "optimizer", "scheduler")
-    settings: dict[str, Any] = {group: context.choices[group] for group in groups if group in context.choices}
-    settings["seed"] = config.seed
-    for group in (*groups, "trainer"):
-        for key, value in (config.get(group) or {}).items():
-            if isinstance(value, str | int | float | bool) and not key.startswith("_"):
-                settings[f"{group}.{key}"] = value
-    return settings
-
-
 def write_results(
     config: DictConfig, context: RunContext, trainer: Trainer, result: Result, parameters: dict[str, int]
 ) -> None:
@@ -268,6 +257,7 @@ def write_results(
     texts = {name: data.split_frame(name) for name in data.splits} if data.keeps_texts else {}
     report.write_tables(context.folder, stages["best"])
     report.write_figures(context.folder, module.history, stages["best"], classes)
-    report.log_best(trainer.loggers, settings, stages["best"], module.predictions, texts, classes)
+    trial = Trial.of(settings, context)
+    report.log_best(trainer.loggers, settings, trial, stages["best"], module.predictions, texts, classes)
     advice = report.advise(module.history, stages["best"], trainer.max_epochs or 0, result.interrupted)
     log.info("\n%s", report.summary(stages, context.title(), result.seconds, context.folder, data.report.note, advice))
