@@ -88,6 +88,7 @@ FOLDER = Option("str", empty=True)
 SEED = Option("int", low=0, high=2**32 - 1)
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+HEAD_INITS = ("random", "linear_probe")
 EVALUATE = ("auto", "all", "final", "val", "never")
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -127,6 +128,7 @@ OPTIONS = {
     "evaluate": Option("str", choices=EVALUATE),
     "freeze.train_head": FLAG,
     "hardware": OPTIONAL_TEXT,
+    "head_init": Option("str", choices=HEAD_INITS),
     "logger.csv.name": TEXT,
     "logger.csv.version": FOLDER,
     "logger.mlflow.experiment_name": TEXT,

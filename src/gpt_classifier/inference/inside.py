@@ -43,9 +43,11 @@ def trace(predictor: Predictor, text: str) -> Trace:
         raise UserError(f"This classifier has no probability after each token: {what}.")
     row = predictor.token_rows([text])[0]
     with predictor.computing():
-        hidden = model.backbone(*_batch_of(predictor, row)).float()  # (1, T, D)
+        ids, lengths = _batch_of(predictor, row)
+        read = [model.backbone(ids, lengths).float()]  # (1, T, D)
+        read += [model.backbone.embed(ids, lengths).float()] if model.pooling.reads_embeddings else []
         with torch.autocast(predictor.device.type, enabled=False):
-            logits = predictor.in_order(model.head(model.pooling.running(hidden))[0])  # (T, C)
+            logits = predictor.in_order(model.head(model.pooling.running(*read))[0])  # (T, C)
     return Trace(predictor.tokenizer.pieces(row), predictor.probabilities(logits.cpu().numpy()))
 
 

@@ -82,7 +82,8 @@ def load_classifier(
     """
     backbone, head = _family(config).load(config, path)
     model = Classifier(backbone, pooling, num_outputs)
-    expect_head(head, num_outputs, path, require_head)
+    expect_head(head, model.head, path, require_head)
+    model.head_is_fresh = not head
     if head:
         model.head.load_state_dict({"bias": torch.zeros(num_outputs), **head})
     return model

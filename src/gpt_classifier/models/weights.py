@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt_classifier import torch_files
 from gpt_classifier.assets import ASSETS
@@ -78,19 +78,24 @@ def locate_weights(weights: str, hub: str | None = None, revision: str | None = 
     return path.absolute()
 
 
-def expect_head(head: StateDict, num_outputs: int, path: Path | None, required: bool) -> None:
+def expect_head(head: StateDict, wanted: nn.Linear, path: Path | None, required: bool) -> None:
     """Refuse the head of a file that does not fit.
 
     Raises:
-        UserError: it is for another number of classes, or there is none where one is required.
+        UserError: it is for another number of classes or another pooling, or there is none where one is required.
     """
     if required and not head:
         raise UserError(f"{path} has no head for classes: it is a language model, not fine-tuned yet.")
-    found = head["weight"].shape[0] if head else num_outputs
-    if found != num_outputs:
+    found, features = head["weight"].shape if head else wanted.weight.shape
+    if found != wanted.out_features:
         raise UserError(
-            f"{path} was fine-tuned for {found} classes, but the data has {num_outputs}. Train on data with "
+            f"{path} was fine-tuned for {found} classes, but the data has {wanted.out_features}. Train on data with "
             f"{found} classes, or start from weights that were only pretrained."
+        )
+    if features != wanted.in_features:
+        raise UserError(
+            f"{path} has a head that reads {features} features of a text, but this pooling gives {wanted.in_features}. "
+            f"Set pooling to the one that it was fine-tuned with, or start from weights that were only pretrained."
         )
 
 

@@ -28,6 +28,7 @@ from gpt_classifier.schema import check_types
 from gpt_classifier.training.callbacks import FillPrefix, OwnSignals, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
+from gpt_classifier.training.linear_probe import FitHead
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.recipe import AUTO
 
@@ -60,8 +61,9 @@ def check(cfg: DictConfig) -> None:
 def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -> Trainer:
     """The Lightning trainer with its callbacks, loggers and resolved precision; without a folder it writes nothing."""
     callbacks = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
+    probed = cfg.head_init == "linear_probe"
     parts: dict[str, Any] = {
-        "callbacks": [OwnSignals(), FillPrefix(), *callbacks],
+        "callbacks": [OwnSignals(), FillPrefix(), *([FitHead()] if probed else []), *callbacks],
         "logger": [
             _build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items() if logger is not None
         ],
@@ -72,6 +74,8 @@ def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -
     }
     if not validate:
         parts["limit_val_batches"] = 0
+    elif probed:  # with few texts it may be the best that there is
+        parts["num_sanity_val_steps"] = -1
     if context.folder is None:
         parts |= {"logger": False, "enable_checkpointing": False, "enable_progress_bar": context.progress}
         parts["callbacks"] += [Progress()] if context.progress else []
@@ -250,7 +254,7 @@ def build_prefix(
         key = PrefixKey(
             weights=base.sha256 if base else None,
             backbone=backbone.state(),
-            width=backbone.width,
+            width=backbone.width * (pooling.vectors if depth == model.pooled_depth else 1),
             depth=depth,
             dtype=str(compute_type).removeprefix("torch."),
             pooling=pooling.name() if depth == model.pooled_depth else None,

@@ -66,7 +66,7 @@ class BestWeights(Callback):
             trained in memory, for one process.
 
     Attributes:
-        best: `epoch`, `step`, the value of the `monitor`, `loss`, and all `metrics` of the best epoch's validation;
+        best: `epoch`, `step`, and all `metrics` of the best epoch's validation, of which 0 is the one before training;
             empty as long as there is none.
         predictions: of that validation; `None` where an earlier process made it.
     """
@@ -80,16 +80,16 @@ class BestWeights(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.path = trainer.strategy.broadcast(self.path)  # processes that torchrun started may disagree
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # without the file that a record is about, a run resumed elsewhere starts a record of its own; the first
         # process decides, as others may not see its disk
         if not trainer.strategy.broadcast(self.path is not None and self.path.exists()):
             self.best = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         module: Any = pl_module
+        if trainer.state.fn != "fit" or trainer.fast_dev_run or not module.measured:  # type: ignore[attr-defined]
+            return
         metrics = module.evaluation["val"]
         monitor, sign = module.task.monitor, 1 if module.task.mode == "max" else -1
 
@@ -99,7 +99,8 @@ class BestWeights(Callback):
 
         better = not self.best or rank(metrics) > rank(self.best["metrics"])
         if trainer.strategy.broadcast(better):  # saving takes all processes, so they must agree
-            self.best = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "metrics": metrics}
+            epoch = 0 if trainer.sanity_checking else trainer.current_epoch + 1
+            self.best = {"epoch": epoch, "step": trainer.global_step, "metrics": metrics}
             self.predictions = module.predictions["val"]
             self._keep(trainer, module)
 

@@ -65,7 +65,13 @@ class ClassifierModule(LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         if self.prefix is None or batch.hidden is None:
             return self.model(batch.ids, batch.lengths)
-        return self.model.suffix(batch.hidden.float(), batch.lengths, self.prefix.key.depth)
+        return self.model.suffix(batch.hidden.float(), batch.lengths, self.prefix.key.depth, batch.ids)
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the head reads, `(B, F)`."""
+        if self.prefix is None or batch.hidden is None:
+            return self.model.prefix(batch.ids, batch.lengths, self.model.pooled_depth)
+        return self.model.features(batch.hidden.float(), batch.lengths, self.prefix.key.depth, batch.ids)
 
     def configure_model(self) -> None:
         # Under FSDP this makes the classifier a unit of its own, which later stages find as it is; elsewhere nothing.
@@ -168,13 +174,24 @@ class ClassifierModule(LightningModule):
             self._outputs[batch.split] = Outputs(self.task, len(data.datasets[batch.split]))
         self._outputs[batch.split].add(batch.indices.cpu(), logits.cpu(), batch.labels.cpu())
 
+    @property
+    def measured(self) -> bool:
+        """Whether validation goes over the whole split: before training it may be a few batches, which say nothing."""
+        return not self.trainer.sanity_checking or self.trainer.num_sanity_val_steps == float("inf")
+
     def on_validation_epoch_end(self) -> None:
-        if self.trainer.sanity_checking:  # a few batches, which say nothing of the split
+        if not self.measured:
             self._outputs.clear()
             return
         metrics = self._measure("val")
         self.evaluation = {"val": metrics}
         drawn = scalars(metrics, "val")
+        if self.trainer.sanity_checking:
+            if not self.start:
+                self.begin()
+                for logger in self.loggers:
+                    logger.log_metrics(drawn, step=0)
+            return
         shown = ("val/loss", "val/accuracy")
         self.log_dict({name: drawn.pop(name) for name in shown}, prog_bar=True, batch_size=1)
         self.log_dict(drawn, batch_size=1)
