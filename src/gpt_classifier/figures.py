@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import font_manager, get_cachedir
+from matplotlib import font_manager, get_cachedir, rcParams
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
@@ -69,20 +69,21 @@ def confusion_matrix(
     shades = LinearSegmentedColormap.from_list("mistakes", [(*to_rgb(ORANGE), alpha) for alpha in (0, STRONGEST)])
     axes.imshow(np.where(diagonal[..., None], (*to_rgb("gray"), MUTED), shades(part / highest)), interpolation="none")
     axes.grid(False)
+    largest = float(rcParams["font.size"])
     points = 72 * (size - 1.6) / len(counts)  # of a cell, some of the size being names
     for (row, column), count in np.ndenumerate(counts):
         written = f"{int(count):,}"
-        fitting = min(10.0, points / (0.7 * len(written)))  # a digit is 0.64 of the font's size
+        fitting = min(largest, points / (0.7 * len(written)))  # a digit is 0.64 of the font's size
         if fitting >= SMALLEST and (count or len(counts) <= 10):
-            axes.text(column, row, written, ha="center", va="center", fontsize=fitting)
+            axes.text(column, row, written, ha="center", va="center", fontsize=fitting).set_in_layout(False)
     names = [plain(name) for name in class_names]
-    font = {"fontsize": min(10.0, 0.8 * points)}
+    font = {"fontsize": min(largest, 0.8 * points)}
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 4 or max(map(len, names)) > 12 else 0, **font)
     axes.set_yticks(range(len(names)), names, **font)
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(title, fontsize="medium")
     scale = ScalarMappable(Normalize(0, highest), shades)
-    bar = figure.colorbar(scale, ax=axes, format=PercentFormatter(1), shrink=0.8)
+    bar = figure.colorbar(scale, ax=axes, format=PercentFormatter(1), shrink=0.8, aspect=25)
     if bar.solids is not None:
         bar.solids.set_rasterized(True)  # or it is drawn as hundreds of areas
     bar.set_label("mistakes, of the true class")

@@ -98,17 +98,18 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         "roc": None,
         "pr": None,
     }
-    if binary and len(set(found.labels.tolist())) == 2:
+    several = len(np.unique(found.labels)) > 1  # or there is nothing to tell apart
+    if binary and several:
         scores, truth = probabilities[:, positive], found.labels == positive
         figures["roc"] = _picture("roc", lambda: pictures.receiver_operating(scores, truth, names[positive]))
-    if few and np.isin(found.labels, shown).any():
+    if few and several:
         figures["pr"] = _picture("pr", lambda: precision_recall(probabilities, found.labels, names, shown))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=subject.title,
-        facts=[f"{len(found.texts):,} {subject.reported_on}", f"{len(names):,} classes", *subject.facts],
+        facts=[_counted(len(found.texts), subject.reported_on), _counted(len(names), "classes"), *subject.facts],
         notes=subject.notes,
-        messages=len(found.texts),
+        messages=_counted(len(found.texts), "messages"),
         tiles=[_tile(name, estimate, subject.references) for name, estimate in estimated.items()],
         references=[(one.name, _printable(one.how)) for one in subject.references],
         reference_note=subject.reference_note,
@@ -155,6 +156,10 @@ def _picture(name: str, draw: Callable[[], Figure]) -> Markup:
     return Markup(pictures.svg(draw, name))  # in which matplotlib has escaped the names
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
+
+
 def called(name: str) -> str:
     """A class in a sentence, where a number alone would say nothing."""
     return f"class {name}" if len(name) < 4 and not name.isalpha() else shortened(name)
@@ -175,7 +180,8 @@ def _tile(name: str, estimate: metrics.Estimate, references: Sequence[Reference]
         "–" if np.isnan(part) else shape.format(part) for part in (estimate.value, estimate.low, estimate.high)
     )
     others = [(one.name, shape.format(getattr(one, PERCENT[name]))) for one in references if name in PERCENT]
-    return {"name": name, "value": value, "interval": f"{low} to {high}", "others": others}
+    interval = "not defined here" if np.isnan(estimate.value) else f"{low} to {high}"
+    return {"name": name, "value": value, "interval": interval, "others": others}
 
 
 def _bars(found: Predictions) -> tuple[list[float], list[int], list[str]]:

@@ -26,7 +26,14 @@ def svg(draw: Callable[[], Figure], name: str) -> str:
     keys = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     clear = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False}
     written = {"svg.fonttype": "none", "svg.hashsalt": name}  # as text, for which the browser finds a font
-    settings: Any = {**dict.fromkeys(keys, INK), **clear, **written, "axes.grid": True, "grid.alpha": 0.25}
+    settings: Any = {
+        **dict.fromkeys(keys, INK),
+        **clear,
+        **written,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "font.size": 12,
+    }
     buffer = io.StringIO()
     with matplotlib.rc_context(settings), without_glyph_warnings():
         draw().savefig(buffer, format="svg", metadata={"Date": None})
@@ -34,7 +41,7 @@ def svg(draw: Callable[[], Figure], name: str) -> str:
     drawn = re.sub(
         r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", drawn[drawn.index("<svg") :], flags=re.S
     )
-    drawn = re.sub(r' id="[A-Za-z.]+_\d+"', "", drawn)  # names of matplotlib's parts: the same in every picture
+    drawn = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", drawn)  # names of matplotlib's parts: the same in every picture
     drawn = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', r'style="width: \1pt"', drawn, count=1)
     return drawn.replace(INK, "var(--ink)")
 

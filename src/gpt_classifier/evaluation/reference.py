@@ -77,11 +77,11 @@ def majority_class(reported: Predictions, labels: Sequence[str]) -> Reference:
     """
     names = reported.class_names
     if len(labels):
-        (name, _), where = Counter(labels).most_common(1)[0], "training messages"
+        (name, _), where = Counter(labels).most_common(1)[0], "the training messages"
     else:
         name, where = names[int(reported.confusion.support.argmax())], "these messages"
     said = name if len(name) <= 40 else f"{name[:39]}…"
-    how = f"“{said}” for every message, the most frequent class of the {where}"
+    how = f"“{said}” for every message, the most frequent class of {where}"
     return Reference.of("majority class", how, np.full(len(reported.labels), names.index(name)), reported)
 
 
