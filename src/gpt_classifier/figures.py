@@ -64,22 +64,25 @@ def confusion_matrix(
     part = counts / np.maximum(support, 1)[:, None]
     diagonal = np.eye(len(counts), dtype=bool)
     highest = float(part[~diagonal].max(initial=0.0)) or 1.0
-    size = min(12.0, 2.6 + 0.5 * len(counts))
-    figure, axes = one_axes(size + 1.6, size)
+    names = [plain(name) for name in class_names]
+    largest = float(rcParams["font.size"])
+    inches = min(10.0, 1.3 + 0.5 * len(counts))  # of the matrix
+    points = 72 * inches / len(counts)  # of a cell
+    font = min(largest, 0.8 * points)
+    longest = max(map(columns, names)) * 0.64 * font  # a digit is 0.64 of the font's size, and most letters are less
+    turned = longest > points
+    beside, below = longest / 72, (longest if turned else font) / 72
+    figure, axes = one_axes(inches + beside + 0.2 * largest, inches + below + 0.09 * largest)
     shades = LinearSegmentedColormap.from_list("mistakes", [(*to_rgb(ORANGE), alpha) for alpha in (0, STRONGEST)])
     axes.imshow(np.where(diagonal[..., None], (*to_rgb("gray"), MUTED), shades(part / highest)), interpolation="none")
     axes.grid(False)
-    largest = float(rcParams["font.size"])
-    points = 72 * (size - 1.6) / len(counts)  # of a cell, some of the size being names
     for (row, column), count in np.ndenumerate(counts):
         written = f"{int(count):,}"
-        fitting = min(largest, points / (0.7 * len(written)))  # a digit is 0.64 of the font's size
+        fitting = min(largest, points / (0.7 * len(written)))
         if fitting >= SMALLEST and (count or len(counts) <= 10):
             axes.text(column, row, written, ha="center", va="center", fontsize=fitting).set_in_layout(False)
-    names = [plain(name) for name in class_names]
-    font = {"fontsize": min(largest, 0.8 * points)}
-    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 4 or max(map(len, names)) > 12 else 0, **font)
-    axes.set_yticks(range(len(names)), names, **font)
+    axes.set_xticks(range(len(names)), names, rotation=90 if turned else 0, fontsize=font)
+    axes.set_yticks(range(len(names)), names, fontsize=font)
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(title, fontsize="medium")
     scale = ScalarMappable(Normalize(0, highest), shades)
@@ -161,6 +164,11 @@ def plain(text: str, longest: int = 20) -> str:
     text = f" {text}" if text.startswith("_") else text  # or it is left out of legends
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return text.replace("$", r"\$")
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes: two for each of the wide characters of East Asia."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 FALLBACKS = (
