@@ -101,7 +101,7 @@ def f1_by_class(f1: Sequence[float], messages: Sequence[int], class_names: Seque
         messages: of each class, which are named beside it.
         class_names: C names.
     """
-    figure, axes = one_axes(6.4, 0.9 + 0.22 * len(class_names))
+    figure, axes = one_axes(5.2, 0.9 + 0.22 * len(class_names))
     places = range(len(class_names))
     axes.barh(places, f1, color=BLUE, height=0.72)
     for place, value in zip(places, f1, strict=True):

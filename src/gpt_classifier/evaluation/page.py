@@ -21,7 +21,7 @@ from gpt_classifier.inference.predictor import Predictor
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_ROWS = 500  # classes in the table of the page
 MOST_BARS = 30  # classes in the chart
-LONGEST_NAME, LONGEST_EXAMPLE, LONGEST_MESSAGE = 80, 200, 1000  # characters
+LONGEST_NAME, LONGEST_EXAMPLE, LONGEST_MESSAGE = 40, 200, 1000  # characters
 
 
 @dataclass

@@ -115,10 +115,11 @@ def attention_maps(
     names = [plain(token) for token in tokens] if size >= 2 and len(tokens) <= 40 else []
     for axes in grid[len(maps) :]:
         axes.set_axis_off()
-    for (layer, head), axes in zip(maps, grid, strict=False):
+    for i, ((layer, head), axes) in enumerate(zip(maps, grid, strict=False)):
         axes.imshow(weights[layer, head].numpy(), cmap="magma", vmin=0, vmax=1, interpolation="none")
         axes.grid(False)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
-        axes.set_yticks(range(len(names)), names, fontsize=5)
+        beside, below = names if i % columns == 0 else [], names if i + columns >= len(maps) else []  # once for all
+        axes.set_xticks(range(len(below)), below, rotation=90, fontsize=5)
+        axes.set_yticks(range(len(beside)), beside, fontsize=5)
         axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=7)
     return in_any_script(figure)
