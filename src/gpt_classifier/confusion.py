@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,22 @@ MOST_CLASSES = 50
 """Beyond, a confusion matrix is told as its pairs, and figures of single classes belong into a table of their own."""
 MOST_PAIRS = 100  # pairs in metrics.json and evaluation.json; a table beside them has all
 MOST_DRAWN = 30  # classes in a picture, where there are more than MOST_CLASSES
+
+
+class Drawn(NamedTuple):
+    """What a picture of a confusion matrix shows.
+
+    Args:
+        matrix: `(K, K)` counts, rows true, columns predicted.
+        support: `(K,)` texts of each class, also those that were taken for a class that is not shown.
+        names: K classes.
+        note: what must be said of the choice of classes, if any.
+    """
+
+    matrix: np.ndarray
+    support: np.ndarray
+    names: list[str]
+    note: str = ""
 
 
 class Confusion:
@@ -124,14 +140,33 @@ class Confusion:
             return {"confusion_matrix": self.matrix().tolist()}
         return {"confusion_pairs": self.pairs(class_names)}
 
-    def drawn(self, class_names: Sequence[str]) -> tuple[np.ndarray, list[str], str]:
-        """What a picture shows: a matrix, the names of its classes, and what must be said of the choice, if any.
-
-        Of more than `MOST_CLASSES` classes these are the `MOST_DRAWN` that take part in most mistakes.
-        """
+    def drawn(self, class_names: Sequence[str]) -> Drawn:
+        """What a picture shows: of more than `MOST_CLASSES` classes the `MOST_DRAWN` with the most mistakes."""
         if self.classes <= MOST_CLASSES:
-            return self.matrix(), list(class_names), ""
+            return Drawn(self.matrix(), self.support, list(class_names))
         mistakes = self.support + self.claimed - 2 * self.right
         chosen = np.sort(np.argsort(-mistakes, kind="stable")[:MOST_DRAWN])
         note = f"the {MOST_DRAWN} most confused of {self.classes:,} classes"
-        return self.matrix(chosen), [class_names[i] for i in chosen], note
+        return Drawn(self.matrix(chosen), self.support[chosen], [class_names[i] for i in chosen], note)
+
+    def worst_first(self) -> np.ndarray:
+        """Class ids by F1, the lowest first, among equals that with more texts; classes without texts at the end."""
+        return np.lexsort((-self.support, self.f1, self.support == 0))
+
+
+def over_thresholds(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is flagged where a text needs at least a certain score.
+
+    Args:
+        scores: `(N,)`, of one class.
+        positive: `(N,)`, whether a text has that class.
+
+    Returns:
+        The K distinct scores, ascending, and for each as threshold the positive texts and all texts that reach it.
+    """
+    thresholds, place = np.unique(scores, return_inverse=True)
+    right, flagged = (
+        np.cumsum(np.bincount(place, weights, len(thresholds))[::-1])[::-1]
+        for weights in (np.asarray(positive, dtype=float), None)
+    )
+    return thresholds, right, flagged

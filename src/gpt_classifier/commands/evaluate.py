@@ -5,11 +5,15 @@ gpt-classifier evaluate --checkpoint outputs/…/best.ckpt --split all data=csv 
 """
 
 import argparse
+import shlex
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt_classifier import __version__
 from gpt_classifier.atomic import write_json, write_table, write_text
-from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules
+from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules, started_as
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
 
@@ -36,12 +40,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
+        typed = f"{started_as('evaluate')} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
         import pandas as pd
 
         from gpt_classifier.artifact import find_checkpoint, run_folder, store_temperature
         from gpt_classifier.confusion import MOST_CLASSES
         from gpt_classifier.device import prepare_process
-        from gpt_classifier.evaluation import messages, metrics, page
+        from gpt_classifier.evaluation import messages, metrics, page, reference
         from gpt_classifier.inference.predictor import Predictor
 
         prepare_process()
@@ -80,12 +85,20 @@ def main(arguments: list[str] | None = None) -> None:
             reported_on={"val": "validation messages", "train": "training messages", "all": "messages"}.get(
                 split, "test messages"
             ),
+            facts=[
+                messages.data_name(path, options.overrides, split),
+                f"{datetime.now():%Y-%m-%d %H:%M}",
+                f"gpt-classifier {__version__}",
+            ],
             notes=messages.warnings(predictor, chosen, path, bool(options.overrides)),
-            origin=messages.origin(predictor, path, options.overrides),
+            origin=[("command", typed), *messages.origin(predictor, path, options.overrides)],
             duplicates="" if options.overrides else messages.duplicates(frame),
             text=options.text,
             positive=positive,
         )
+        run = messages.run_splits_if_there(path) if options.overrides else frame
+        fresh = split == "test" or bool(options.overrides)
+        subject.references, subject.reference_note = reference.references(reported, run, fresh)
         html, numbers = page.render(subject)
         write_text(out / "report.html", html)
         write_json(out / "evaluation.json", numbers)
@@ -96,6 +109,8 @@ def main(arguments: list[str] | None = None) -> None:
             write_table(out / "confusions.csv", pd.DataFrame(pairs, columns=["true", "predicted", "messages"]))
         for name, estimate in numbers["estimates"].items():
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
+        for one in subject.references:
+            print(f"{one.name:<20}accuracy {one.accuracy:.4f}, macro F1 {one.macro_f1:.4f}: {one.how}")
         print(f"{messages.near(out / 'report.html')} is the page to open")
 
 

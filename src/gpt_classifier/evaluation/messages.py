@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from gpt_classifier.artifact import run_folder
 from gpt_classifier.config import compose, instantiate
@@ -16,7 +19,6 @@ from gpt_classifier.data.sources import SampleSms, SmsSpam, Table
 from gpt_classifier.errors import UserError, first_line, option_group
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.paths import near
-from gpt_classifier.training.build import load_data
 
 
 def run_splits(checkpoint: Path) -> pd.DataFrame | None:
@@ -31,6 +33,14 @@ def run_splits(checkpoint: Path) -> pd.DataFrame | None:
     if frame is None or "text" in frame:
         return frame
     return frame.assign(text=_texts_again(frame, run_folder(checkpoint)))
+
+
+def run_splits_if_there(checkpoint: Path) -> pd.DataFrame | None:
+    """As `run_splits`; `None` also if the source is gone or has changed."""
+    try:
+        return run_splits(checkpoint)
+    except UserError:
+        return None
 
 
 def _kept(checkpoint: Path) -> pd.DataFrame | None:
@@ -101,6 +111,8 @@ def labelled(checkpoint: Path, overrides: Sequence[str], whole: bool, config_dir
         UserError: the run's folder has none and nothing else is given; or the data can't be prepared.
     """
     if overrides:
+        from gpt_classifier.training.build import load_data  # with Lightning, which a run's own messages do without
+
         # the splits do not depend on the model
         cfg = compose(["model=gpt2-nano", *overrides], config_dir=config_dir)
         if not whole:
@@ -162,6 +174,30 @@ def warnings(predictor: Predictor, chosen: pd.DataFrame, checkpoint: Path, other
     return notes
 
 
+def data_name(checkpoint: Path, overrides: Sequence[str], split: str) -> str:
+    """The file or the config group that the messages of a split are from."""
+    named = dict(override.split("=", 1) for override in overrides if "=" in override) or _settings(checkpoint)
+    return str(
+        named.get(f"data.{split}_path") or named.get("data.path") or named.get("data") or "the splits of its run"
+    )
+
+
+def _settings(checkpoint: Path) -> dict[str, Any]:
+    """What the run chose, empty if its folder does not say."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        settings = json.loads((run_folder(checkpoint) / "metrics.json").read_text(encoding="utf-8"))["settings"]
+        return settings if isinstance(settings, dict) else {}
+    return {}
+
+
+CHOSEN = (
+    *("model", "model.weights", "freeze", "pooling", "data", "data.path", "data.val_path", "data.test_path"),
+    *("data.text_column", "data.label_column", "data.split", "data.balance", "data.deduplicate"),
+    *("optimizer.lr", "trainer.max_epochs", "data.batch_size", "seed"),
+)
+"""Settings of a run that a page about it shows."""
+
+
 def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> list[tuple[str, str]]:
     """What the model is and how it was trained, as names and values."""
     spec = predictor.spec
@@ -178,11 +214,13 @@ def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not a run's
         run: dict[str, Any] = json.loads((run_folder(checkpoint) / "metrics.json").read_text(encoding="utf-8"))
         settings = run["settings"]
-        chosen = ("model", "model.weights", "freeze", "data", "data.deduplicate", "optimizer.lr", "trainer.max_epochs")
-        rows += [(name, str(settings[name])) for name in (*chosen, "data.batch_size", "seed") if name in settings]
+        rows += [(name, str(settings[name])) for name in CHOSEN if name in settings]
         rows.append(("trained parameters", f"{run['parameters']['trained']:,}"))
         rows.append(("seconds of training", f"{run['seconds']['training']:.1f}"))
         for split, counts in run["data"]["splits"].items():
             shown = [f"{number:,} {name}" for name, number in counts.items()]
             rows.append((f"{split} messages", ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")))
+    with contextlib.suppress(OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
+        typed = [str(one) for one in OmegaConf.load(run_folder(checkpoint) / ".hydra" / "overrides.yaml")]
+        rows.append(("trained by", shlex.join(["gpt-classifier", "train", *typed])))
     return rows

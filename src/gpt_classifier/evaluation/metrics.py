@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchmetrics.functional.classification import binary_calibration_error
 
-from gpt_classifier.confusion import Confusion
+from gpt_classifier.confusion import Confusion, over_thresholds
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.tasks import MOST_SCORES, too_many_scores
@@ -18,7 +17,7 @@ from gpt_classifier.tasks import MOST_SCORES, too_many_scores
 BINS = 15  # of the calibration error, equally wide
 RESAMPLES = 2000  # of the bootstrap, fewer where messages times classes times resamples exceed:
 WORK = 4e8
-
+EXAMPLES = 2  # messages of two classes that are confused
 
 PART = 2**22  # numbers of a matrix of logits that are copied at a time
 
@@ -167,8 +166,8 @@ def _auroc(ranks: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray) -> f
 
 def calibration_error(found: Predictions, temperature: float = 1.0) -> float:
     """Expected calibration error over `BINS` equal bins of the confidence (Guo et al., 2017)."""
-    confidence, right = torch.from_numpy(found.confidence(temperature)), torch.from_numpy(found.right).int()
-    return float(binary_calibration_error(confidence, right, n_bins=BINS))
+    bins = reliability(found, temperature, BINS)
+    return sum(count * abs(confidence - accuracy) for confidence, accuracy, count in bins) / len(found.texts)
 
 
 def reliability(found: Predictions, temperature: float = 1.0, bins: int = 10) -> list[tuple[float, float, int]]:
@@ -232,13 +231,8 @@ def thresholds(
 ) -> list[Threshold]:
     """For some precisions of a class the threshold that reaches it, and what that gives on other messages."""
     chosen, reported = (p.probabilities(temperature)[:, positive] for p in (choose_on, report_on))
-    truth = choose_on.labels == positive
-    candidates, place = np.unique(chosen, return_inverse=True)
-    flagged_right, flagged_all = (
-        np.cumsum(np.bincount(place, weights, len(candidates))[::-1])[::-1]
-        for weights in (truth.astype(float), np.ones(len(chosen)))
-    )
-    precisions = flagged_right / flagged_all
+    candidates, right_above, flagged_above = over_thresholds(chosen, choose_on.labels == positive)
+    precisions = right_above / flagged_above
     rows = []
     for wanted in (0.9, 0.95, 0.98, 0.99, 1.0):
         reaching = candidates[precisions >= wanted]
@@ -279,17 +273,50 @@ def by_length(found: Predictions, groups: int = 5) -> list[tuple[int, int, int, 
     return rows
 
 
-def confusions(found: Predictions, most: int = 20) -> list[tuple[str, str, int]]:
-    """True class, predicted class and how often, the most frequent mistakes first."""
-    return [(true, predicted, count) for true, predicted, count in found.confusion.pairs(found.class_names)[:most]]
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Two classes of which one is taken for the other.
+
+    Args:
+        true: class.
+        predicted: class.
+        messages: that this happens to.
+        part: of the messages of the true class.
+        examples: the most confident of them, at most `EXAMPLES`.
+    """
+
+    true: str
+    predicted: str
+    messages: int
+    part: float
+    examples: list[str]
+
+
+def confusions(found: Predictions, temperature: float = 1.0, most: int = 20) -> list[ConfusedPair]:
+    """The most frequent mistakes by true and predicted class."""
+    names, counted = found.class_names, found.confusion
+    place = {name: i for i, name in enumerate(names)}
+    wrong = _wrong(found, temperature)
+    rows = []
+    for true, predicted, count in counted.pairs(names)[:most]:
+        i, j = place[true], place[predicted]
+        own = wrong[(found.labels[wrong] == i) & (found.predicted[wrong] == j)][:EXAMPLES]
+        rows.append(
+            ConfusedPair(true, predicted, count, count / int(counted.support[i]), [found.texts[int(k)] for k in own])
+        )
+    return rows
+
+
+def _wrong(found: Predictions, temperature: float) -> np.ndarray:
+    """Places of the mistakes, the most confident first."""
+    wrong = np.flatnonzero(~found.right)
+    return wrong[np.argsort(-found.confidence(temperature)[wrong], kind="stable")]
 
 
 def mistakes(found: Predictions, temperature: float = 1.0, most: int = 20) -> list[tuple[str, str, float, str]]:
     """True class, predicted class, its probability and the text, the most confident first."""
-    confidence = found.confidence(temperature)
-    wrong = np.flatnonzero(~found.right)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    names = found.class_names
+    confidence, names = found.confidence(temperature), found.class_names
     return [
-        (names[found.labels[i]], names[found.predicted[i]], float(confidence[i]), found.texts[int(i)]) for i in wrong
+        (names[found.labels[i]], names[found.predicted[i]], float(confidence[i]), found.texts[int(i)])
+        for i in _wrong(found, temperature)[:most]
     ]

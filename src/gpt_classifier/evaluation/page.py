@@ -6,19 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS
 from gpt_classifier.evaluation import metrics, pictures
 from gpt_classifier.evaluation.metrics import Predictions
-from gpt_classifier.figures import MOST_CURVES, confusion_matrix, precision_recall
+from gpt_classifier.evaluation.reference import Reference
+from gpt_classifier.figures import MOST_CURVES, confusion_matrix, f1_by_class, precision_recall
 from gpt_classifier.inference import inside
 from gpt_classifier.inference.predictor import Predictor
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MOST_ROWS = 50  # classes in the table of the page
+MOST_ROWS = 500  # classes in the table of the page
+MOST_BARS = 30  # classes in the chart
+LONGEST_NAME, LONGEST_EXAMPLE, LONGEST_MESSAGE = 40, 200, 1000  # characters
 
 
 @dataclass
@@ -31,6 +34,9 @@ class Subject:
         validation: those for messages that thresholds and temperature are chosen on; `None` if there are none.
         title: of the page.
         reported_on: what the messages are called, such as `test messages`.
+        facts: in a few words, below the title: which data, when, with which version.
+        references: simple classifiers on the same messages.
+        reference_note: why one is missing, or an empty string.
         notes: what must be said first.
         origin: names and values about model, data and training.
         duplicates: a sentence about messages in several splits, or an empty string.
@@ -43,6 +49,9 @@ class Subject:
     validation: Predictions | None
     title: str
     reported_on: str
+    facts: list[str] = field(default_factory=list)
+    references: list[Reference] = field(default_factory=list)
+    reference_note: str = ""
     notes: list[str] = field(default_factory=list)
     origin: list[tuple[str, str]] = field(default_factory=list)
     duplicates: str = ""
@@ -56,10 +65,10 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     temperature = subject.predictor.temperature
     few = len(names) <= MOST_CURVES
     probabilities = found.probabilities(temperature) if few else np.empty((0, 0))  # what curves are drawn from
-    binary = len(names) == 2
+    binary, right = len(names) == 2, int(found.right.sum())
     estimated = metrics.estimates(found, temperature)
     fitted = metrics.fit_temperature(subject.validation) if subject.validation else None
-    matrix, drawn, drawn_note = found.confusion.drawn(names)
+    drawn = found.confusion.drawn(names)
     classes = by_class(found)
     choose_on = subject.validation or found
     costs = metrics.thresholds(choose_on, found, subject.positive, temperature) if binary else []
@@ -72,6 +81,7 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     numbers = {
         "messages": len(found.texts),
         "estimates": {name: vars(estimate) for name, estimate in estimated.items()},
+        "references": {one.name: vars(one) for one in subject.references},
         "balanced_accuracy": found.confusion.balanced_accuracy,
         **_told(found, classes),
         "thresholds": [vars(row) for row in costs],
@@ -81,30 +91,38 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     }
     positive = subject.positive
     shown = [positive] if binary else range(len(names))
-    figures: dict[str, Any] = {
-        "confusion": _both(lambda dark: confusion_matrix(matrix, drawn, dark=dark)),
-        "reliability": _both(lambda _: pictures.reliability(before, after)),
-        "roc": binary
-        and len(set(found.labels.tolist())) == 2
-        and _both(
-            lambda _: pictures.receiver_operating(probabilities[:, positive], found.labels == positive, names[positive])
-        ),
-        "pr": few and _both(lambda _: precision_recall(probabilities, found.labels, names, shown)),
+    figures = {
+        "confusion": _picture("confusion", lambda: confusion_matrix(drawn.matrix, drawn.names, support=drawn.support)),
+        "reliability": _picture("reliability", lambda: pictures.reliability(before, after)),
+        "bars": None if binary else _picture("bars", lambda: f1_by_class(*_bars(found))),
+        "roc": None,
+        "pr": None,
     }
+    several = len(np.unique(found.labels)) > 1  # or there is nothing to tell apart
+    if binary and several:
+        scores, truth = probabilities[:, positive], found.labels == positive
+        figures["roc"] = _picture("roc", lambda: pictures.receiver_operating(scores, truth, names[positive]))
+    if few and several:
+        figures["pr"] = _picture("pr", lambda: precision_recall(probabilities, found.labels, names, shown))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=subject.title,
-        subtitle=f"{len(found.texts):,} {subject.reported_on}, {len(names)} classes",
+        facts=[_counted(len(found.texts), subject.reported_on), _counted(len(names), "classes"), *subject.facts],
         notes=subject.notes,
-        messages=len(found.texts),
-        tiles=[_tile(name, estimate) for name, estimate in estimated.items()],
+        messages=_counted(len(found.texts), "messages"),
+        tiles=[_tile(name, estimate, subject.references) for name, estimate in estimated.items()],
+        references=[(one.name, _printable(one.how)) for one in subject.references],
+        reference_note=subject.reference_note,
+        better=[(one.name, one.right - right) for one in subject.references if one.right > right],
         pictures=figures,
-        positive=names[positive] if binary else "",
+        positive=called(names[positive]) if binary else "",
         auroc=f"{estimated['AUROC'].value:.4f}",
-        confused=f"Messages by true and predicted class{drawn_note and ', ' + drawn_note}",
-        classes=[_shown(row) for row in classes[:MOST_ROWS]],
-        more_classes=max(0, len(classes) - MOST_ROWS),
-        confusions=[] if binary else metrics.confusions(found),
+        confused=f"Messages by true and predicted class{drawn.note and ', ' + drawn.note}",
+        large=len(drawn.names) > 8,
+        most_bars=MOST_BARS,
+        classes=_class_rows(found),
+        more_classes=max(0, len(names) - MOST_ROWS),
+        confusions=[] if binary else [_shown_pair(pair) for pair in metrics.confusions(found, temperature)],
         thresholds=[_shown_threshold(row) for row in costs],
         chosen_on="validation messages" if subject.validation else f"{subject.reported_on} themselves, which flatters",
         reported_on=subject.reported_on,
@@ -113,12 +131,18 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
             for wanted, part, accuracy in metrics.coverage(found, temperature)
         ],
         calibration=_calibration(errors, temperature, fitted, subject.validation is not None),
+        calibrate=after is not None,
         lengths=[
             {"tokens": f"{low}–{high}", "messages": f"{count:,}", "accuracy": f"{part:.2%}"}
             for low, high, count, part in metrics.by_length(found)
         ],
         mistakes=[
-            {"label": true, "predicted": predicted, "probability": f"{p:.4f}", "text": _printable(text[:1000])}
+            {
+                "label": shortened(true),
+                "predicted": shortened(predicted),
+                "probability": f"{p:.4f}",
+                "text": shortened(text, LONGEST_MESSAGE),
+            }
             for true, predicted, p, text in metrics.mistakes(found, temperature)
         ],
         inside=_inside(subject, temperature),
@@ -128,20 +152,44 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     return page, numbers
 
 
-def _both(draw: Callable[[bool], Figure], uri: Callable[[Figure], str] = pictures.svg_uri) -> dict[str, str]:
-    drawn = {}
-    for name, dark in (("light", False), ("dark", True)):
-        with matplotlib.rc_context(pictures.style(dark)):
-            drawn[name] = uri(draw(dark))
-    return drawn
+def _picture(name: str, draw: Callable[[], Figure]) -> Markup:
+    return Markup(pictures.svg(draw, name))  # in which matplotlib has escaped the names
 
 
-def _tile(name: str, estimate: metrics.Estimate) -> dict[str, str]:
-    shape = "{:.2%}" if name in ("accuracy", "macro F1") else "{:.4f}"
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what.removesuffix('s') if number == 1 else what}"
+
+
+def called(name: str) -> str:
+    """A class in a sentence, where a number alone would say nothing."""
+    return f"class {name}" if len(name) < 4 and not name.isalpha() else shortened(name)
+
+
+def shortened(text: str, longest: int = LONGEST_NAME) -> str:
+    """The beginning of a long text, in characters that a page can show."""
+    return _printable(text if len(text) <= longest else text[: longest - 1] + "…")
+
+
+PERCENT = {"accuracy": "accuracy", "macro F1": "macro_f1"}
+"""Estimates that are shown in percent, and what a reference calls them."""
+
+
+def _tile(name: str, estimate: metrics.Estimate, references: Sequence[Reference]) -> dict[str, Any]:
+    shape = "{:.2%}" if name in PERCENT else "{:.4f}"
     value, low, high = (
         "–" if np.isnan(part) else shape.format(part) for part in (estimate.value, estimate.low, estimate.high)
     )
-    return {"name": name, "value": value, "interval": f"{low} to {high}"}
+    others = [(one.name, shape.format(getattr(one, PERCENT[name]))) for one in references if name in PERCENT]
+    interval = "not defined here" if np.isnan(estimate.value) else f"{low} to {high}"
+    return {"name": name, "value": value, "interval": interval, "others": others}
+
+
+def _bars(found: Predictions) -> tuple[list[float], list[int], list[str]]:
+    """What `f1_by_class` draws: the classes with the worst F1."""
+    counted = found.confusion
+    worst = counted.worst_first()
+    worst = worst[counted.support[worst] > 0][:MOST_BARS]
+    return counted.f1[worst].tolist(), counted.support[worst].tolist(), [found.class_names[i] for i in worst]
 
 
 def _told(found: Predictions, classes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -155,9 +203,7 @@ def _told(found: Predictions, classes: list[dict[str, Any]]) -> dict[str, Any]:
 def by_class(found: Predictions) -> list[dict[str, Any]]:
     """`name`, `messages`, `precision`, `recall` and `f1` of each class; of more than `MOST_CLASSES` the worst first."""
     counted, names = found.confusion, found.class_names
-    order = np.arange(len(names))
-    if len(names) > MOST_CLASSES:
-        order = np.lexsort((-counted.support, counted.f1))
+    order = counted.worst_first() if len(names) > MOST_CLASSES else np.arange(len(names))
     rows = zip(counted.support, counted.precision, counted.recall, counted.f1, strict=True)
     table = [tuple(part.item() for part in row) for row in rows]
     return [
@@ -165,9 +211,36 @@ def by_class(found: Predictions) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(row: dict[str, Any]) -> dict[str, str]:
-    parts = {key: f"{row[key]:.2%}" for key in ("precision", "recall", "f1")}
-    return {"name": row["name"], "messages": f"{row['messages']:,}", **parts}
+def _class_rows(found: Predictions) -> list[dict[str, Any]]:
+    """The worst classes, with numbers to sort by, and the class that each is most often taken for."""
+    counted, names = found.confusion, found.class_names
+    taken_for: dict[str, str] = {}
+    for true, predicted, count in counted.pairs(names):  # the most frequent first
+        taken_for.setdefault(true, f"{shortened(predicted)} ({count:,})")
+    shown = (  # each with whether it is defined
+        (counted.f1, counted.support + counted.claimed),
+        (counted.precision, counted.claimed),
+        (counted.recall, counted.support),
+    )
+    return [
+        {
+            "name": shortened(names[i]),
+            "messages": int(counted.support[i]),
+            "parts": [(float(part[i]), bool(defined[i])) for part, defined in shown],
+            "taken_for": taken_for.get(names[i], ""),
+        }
+        for i in counted.worst_first()[:MOST_ROWS]
+    ]
+
+
+def _shown_pair(pair: metrics.ConfusedPair) -> dict[str, Any]:
+    return {
+        "true": shortened(pair.true),
+        "predicted": shortened(pair.predicted),
+        "messages": f"{pair.messages:,}",
+        "part": f"{pair.part:.0%}",
+        "examples": [shortened(text, LONGEST_EXAMPLE) for text in pair.examples],
+    }
 
 
 def _shown_threshold(row: metrics.Threshold) -> dict[str, str]:
@@ -192,7 +265,7 @@ def _calibration(errors: dict[str, float], temperature: float, fitted: float | N
         return text + f". The temperature that fits the validation messages best is {fitted:.2f}: nothing to change."
     error = errors["with the fitted temperature"]
     text += f". Dividing the logits by {fitted:.2f}, fitted on the validation messages, makes it {error:.4f}"
-    return f"{text} here, and changes no label. The option to store that in the checkpoint is calibrate."
+    return f"{text} here, and changes no label."
 
 
 def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
@@ -201,20 +274,21 @@ def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
     text = subject.text or (wrong[0][3] if wrong else found.texts[0])
     which = "The given message." if subject.text else ""
     if not which:
-        which = f"The most confident mistake: {wrong[0][0]}, taken for {wrong[0][1]}." if wrong else "A message."
+        which = "A message."
+        if wrong:
+            which = f"The most confident mistake: {shortened(wrong[0][0])}, taken for {shortened(wrong[0][1])}."
     shown: dict[str, Any] = {"which": which, "spans": []}
     tokens, weights = inside.attention(predictor, text, most_tokens=40)
     maps = [(len(weights) - 1, head) for head in range(min(6, weights.shape[1]))]
     caption = f"Attention of the last layer, heads 1 to {len(maps)}: what each token (down) looks at (across)"
     shown["attention_caption"] = caption if len(tokens) < 40 else f"{caption}; the first 40 tokens"
-    # maps are pixels: as a drawing each cell would be an element of its own
-    shown["attention"] = _both(lambda _: pictures.attention_maps(tokens, weights, maps, 3, 2.8), pictures.png_uri)
+    shown["attention"] = _picture("attention", lambda: pictures.attention_maps(tokens, weights, maps, 3, 2.8))
     if inside.has_trace(predictor):
-        traced = inside.trace(predictor, text)
-        shown["spans"] = spans(traced, found.class_names)
-        names = found.class_names
-        shown["legend"] = f"blue {names[0]}, orange {names[1]}" if len(names) == 2 else "orange, the surer the stronger"
-        shown["tipping"] = _both(lambda _: pictures.tipping(traced.tokens, traced.probabilities, names))
+        traced, names = inside.trace(predictor, text), found.class_names
+        shown["spans"] = spans(traced, names)
+        two = f"blue {called(names[0])}, orange {called(names[1])}" if len(names) == 2 else ""
+        shown["legend"] = two or "orange, the surer the stronger"
+        shown["tipping"] = _picture("tipping", lambda: pictures.tipping(traced.tokens, traced.probabilities, names))
     return shown
 
 

@@ -1,49 +1,60 @@
-"""Pictures of an evaluation and of one message, on light and on dark ground."""
+"""Pictures of an evaluation and of one message, for a page of any ground."""
 
-import base64
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchmetrics.functional.classification import binary_roc
 
-from gpt_classifier.figures import BLUE, ORANGE, SEQUENCE, one_axes, plain
+from gpt_classifier.confusion import over_thresholds
+from gpt_classifier.figures import BLUE, ORANGE, SEQUENCE, in_any_script, one_axes, plain, without_glyph_warnings
+
+INK = "#010203"  # a colour that no picture has by chance
 
 
-def style(dark: bool) -> Any:
-    """What `matplotlib.rc_context` takes for figures without a ground of their own."""
-    ink = "#dddddd" if dark else "#222222"
+def svg(draw: Callable[[], Figure], name: str) -> str:
+    """A picture as an element for a page with the variable `--ink`, which draws and writes in it on its own ground.
+
+    Args:
+        draw: makes it.
+        name: unlike those of the page's other pictures, which it can refer to.
+    """
     keys = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     clear = {"figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False}
-    return {**dict.fromkeys(keys, ink), **clear, "svg.fonttype": "path", "axes.grid": True, "grid.alpha": 0.25}
-
-
-def svg_uri(figure: Figure) -> str:
-    """A figure as a `data:` address of an SVG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def png_uri(figure: Figure) -> str:
-    """A figure as a `data:` address of a PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    written = {"svg.fonttype": "none", "svg.hashsalt": name}  # as text, for which the browser finds a font
+    settings: Any = {
+        **dict.fromkeys(keys, INK),
+        **clear,
+        **written,
+        "axes.grid": True,
+        "grid.alpha": 0.25,
+        "font.size": 12,
+    }
+    buffer = io.StringIO()
+    with matplotlib.rc_context(settings), without_glyph_warnings():
+        draw().savefig(buffer, format="svg", metadata={"Date": None})
+    drawn = buffer.getvalue()
+    drawn = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", drawn[drawn.index("<svg") :], flags=re.S
+    )
+    drawn = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", drawn)  # names of matplotlib's parts: the same in every picture
+    drawn = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', r'style="width: \1pt"', drawn, count=1)
+    return drawn.replace(INK, "var(--ink)")
 
 
 def receiver_operating(scores: np.ndarray, positive: np.ndarray, name: str) -> Figure:
-    """True against false positives of one class, over all thresholds."""
-    false_positives, recall, _ = binary_roc(torch.from_numpy(scores), torch.from_numpy(positive.astype(int)))
+    """True against false positives of one class, over all thresholds; there are texts of it, and others."""
+    _, right, flagged = over_thresholds(scores, positive)
+    false = flagged - right
     figure, axes = one_axes()
-    axes.plot(false_positives.numpy(), recall.numpy(), color=BLUE, linewidth=2)
+    axes.plot([*false / false[0], 0], [*right / right[0], 0], color=BLUE, linewidth=2)
     axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8, linestyle="--")
     axes.set(xlabel="false positive rate", ylabel=f"recall of {plain(name)}", xlim=(-0.01, 1), ylim=(0, 1.01))
-    return figure
+    return in_any_script(figure)
 
 
 def reliability(before: Sequence[tuple[float, float, int]], after: Sequence[tuple[float, float, int]] | None) -> Figure:
@@ -83,7 +94,7 @@ def tipping(tokens: Sequence[str], probabilities: np.ndarray, class_names: Seque
     axes.set_xticks(ticks, [plain(tokens[i]) for i in ticks], rotation=90, fontsize="x-small")
     axes.set(ylim=(-0.02, 1.02), ylabel="probability so far")
     axes.legend(loc="best", fontsize="small")
-    return figure
+    return in_any_script(figure)
 
 
 def attention_maps(
@@ -104,10 +115,11 @@ def attention_maps(
     names = [plain(token) for token in tokens] if size >= 2 and len(tokens) <= 40 else []
     for axes in grid[len(maps) :]:
         axes.set_axis_off()
-    for (layer, head), axes in zip(maps, grid, strict=False):
-        axes.imshow(weights[layer, head].numpy(), cmap="magma", vmin=0, vmax=1)
+    for i, ((layer, head), axes) in enumerate(zip(maps, grid, strict=False)):
+        axes.imshow(weights[layer, head].numpy(), cmap="magma", vmin=0, vmax=1, interpolation="none")
         axes.grid(False)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5)
-        axes.set_yticks(range(len(names)), names, fontsize=5)
+        beside, below = names if i % columns == 0 else [], names if i + columns >= len(maps) else []  # once for all
+        axes.set_xticks(range(len(below)), below, rotation=90, fontsize=5)
+        axes.set_yticks(range(len(beside)), beside, fontsize=5)
         axes.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=7)
-    return figure
+    return in_any_script(figure)

@@ -9,13 +9,21 @@ from matplotlib.ticker import MaxNLocator
 from gpt_classifier.figures import BLUE, ORANGE, one_axes
 
 
-def curves(history: Sequence[dict[str, float]], what: str, training: str = "training, running") -> Figure:
+def curves(
+    history: Sequence[dict[str, float]],
+    what: str,
+    training: str = "training, running",
+    best: int | None = None,
+    title: str = "",
+) -> Figure:
     """Loss or accuracy during training, against epochs below and examples seen above.
 
     Args:
         history: rows with `epoch`, `examples` and any of `train/running_{what}` and `val/{what}`.
         what: `loss` or `accuracy`.
         training: what the training curve is called.
+        best: the epoch whose weights are kept, which is marked; `None` for none.
+        title: above the picture.
     """
     figure, axes = one_axes(6.4, 4.2)
     series = (
@@ -26,6 +34,9 @@ def curves(history: Sequence[dict[str, float]], what: str, training: str = "trai
         points = [(row["epoch"], row[key]) for row in history if key in row]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, color=color, **style)
+    if best is not None:
+        axes.axvline(best, color="gray", linewidth=1, linestyle="--", label=f"best epoch, {best}", zorder=1)
+    axes.set_title(title, fontsize="medium")
     axes.set_xlabel("epochs")
     axes.set_ylabel("cross-entropy (nats)" if what == "loss" else "accuracy")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -31,11 +31,21 @@ def write_figures(
 ) -> None:
     """`loss.png`, `accuracy.png` and the best epoch's `confusion_matrix.png`, on test if measured, else validation."""
     for what in ("loss", "accuracy"):
-        figures.save(curves(history, what), run_dir / f"{what}.png")
+        figure = curves(history, what, best=best["epoch"] if "val" in best else None, title=final_value(what, best))
+        figures.save(figure, run_dir / f"{what}.png")
     split = next((split for split in ("test", "val") if split in best), None)
-    figure = split and confusion_picture(best[split], class_names, f"{split}, best epoch")
-    if figure:
-        figures.save(figure, run_dir / "confusion_matrix.png")
+    matrix = split and confusion_picture(best[split], class_names, final_value("accuracy", best))
+    if matrix:
+        figures.save(matrix, run_dir / "confusion_matrix.png")
+
+
+def final_value(what: str, best: dict[str, Any]) -> str:
+    """Loss or accuracy of the best epoch as a title: on test if measured, else validation; empty without either."""
+    for split, name in (("test", "test"), ("val", "validation")):
+        if split in best:
+            value = f"{best[split][what]:.2%}" if what == "accuracy" else f"{best[split][what]:.3f}"
+            return f"{name} {what} {value}, with the weights of epoch {best['epoch']}"
+    return ""
 
 
 def confusion_picture(metrics: Metrics, class_names: list[str], title: str) -> Figure | None:
@@ -43,8 +53,9 @@ def confusion_picture(metrics: Metrics, class_names: list[str], title: str) -> F
     confusion = Confusion.of_metrics(metrics, class_names)
     if confusion is None:
         return None
-    matrix, names, note = confusion.drawn(class_names)
-    return figures.confusion_matrix(matrix, names, f"{title}, {note}" if note else title)
+    drawn = confusion.drawn(class_names)
+    title = f"{title}\n{drawn.note}" if drawn.note else title
+    return figures.confusion_matrix(drawn.matrix, drawn.names, title, drawn.support)
 
 
 def write_tables(run_dir: Path, best: dict[str, Any]) -> None:
