@@ -27,12 +27,20 @@ def write(path: Path, frame: pd.DataFrame) -> Path:
             frame.to_csv(path, index=False, sep="\t")
         case ".jsonl" | ".ndjson":
             frame.to_json(path, orient="records", lines=True)
+        case ".json":
+            frame.to_json(path)
+        case ".gz":
+            frame.to_csv(path, index=False)
+        case ".xlsx":
+            frame.to_excel(path, index=False)
         case ".parquet":
             frame.to_parquet(path)
     return path
 
 
-@pytest.mark.parametrize("ending", [".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet"])
+@pytest.mark.parametrize(
+    "ending", [".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".csv.gz", ".xlsx"]
+)
 def test_every_format_gives_the_same_messages(tmp_path: Path, ending: str) -> None:
     path = write(tmp_path / f"reviews{ending}", pd.DataFrame(ROWS, columns=["body", "verdict"]))
     messages = Table(str(path), "body", "verdict").load()
@@ -40,7 +48,7 @@ def test_every_format_gives_the_same_messages(tmp_path: Path, ending: str) -> No
     assert messages.class_names == ["bad", "good"]
 
 
-@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl", ".parquet", ".xlsx"])
 def test_whole_number_labels_become_names_in_the_order_of_their_values(tmp_path: Path, ending: str) -> None:
     frame = pd.DataFrame({"text": list("abcde"), "label": [10, 9, 1, 2, 10]})
     messages = Table(str(write(tmp_path / f"stars{ending}", frame)), "text", "label").load()
@@ -178,6 +186,31 @@ def test_given_validation_and_test_files_keep_their_place(tmp_path: Path) -> Non
     assert frame["split"].tolist() == [None, None, "val", "val", "test", "test"]
 
 
+def test_columns_of_given_files_may_have_other_names(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"]}))
+    val = write(tmp_path / "val.csv", pd.DataFrame({"body": ["v"], "label": ["a"]}))
+    test = write(tmp_path / "test.jsonl", pd.DataFrame({"text": ["wrong"], "sms": ["t"], "class": ["b"]}))
+    names = {"val_text_column": "body", "test_text_column": "sms", "test_label_column": "class"}
+    frame = Table(str(train), "text", "label", str(val), str(test), **names).load().frame  # type: ignore[arg-type]
+    assert frame["text"].tolist() == ["x", "y", "v", "t"]
+    assert frame["label"].tolist() == ["a", "b", "a", "b"]
+    with pytest.raises(OptionError, match=r"val_text_column: .* \(body, label\), .* Set val_text_column to one"):
+        Table(str(train), "text", "label", str(val)).load()
+    with pytest.raises(OptionError, match=r"test_label_column: expected another column than that of texts"):
+        Table(str(train), "text", "label", test_path=str(test), test_label_column="text")
+
+
+def test_row_that_can_not_be_used_is_told_by_its_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"], "who": ["p", "q"]}))
+    (tmp_path / "b.csv").write_text("text,label,who\nz,a,p\n,b,p\nw,b,\n")
+    with pytest.raises(OptionError, match=r"a\.csv and 1 more, where 1 of 5 .* the first in data row 2 of .*b\.csv\)"):
+        Table(str(tmp_path / "*.csv"), "text", "label").load()
+    source = Table(str(tmp_path / "*.csv"), "text", "label", drop_incomplete=True)
+    assert source.load().frame["row"].tolist() == [0, 1, 2, 4]
+    with pytest.raises(OptionError, match=r"group_column: .* which has '' in data row 3 of .*b\.csv\."):
+        Table(str(tmp_path / "*.csv"), "text", "label", drop_incomplete=True, group_column="who").load()
+
+
 def test_label_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"]}))
     test = write(tmp_path / "test.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "c"]}))
@@ -257,7 +290,9 @@ def test_separator_and_quoting_can_be_set(tmp_path: Path) -> None:
     assert messages.frame["text"].tolist() == ['he said "no', 'yes"']
 
 
-@pytest.mark.parametrize("name", ["reviews.xlsx", "reviews", "damaged.parquet", "damaged.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["reviews.xlsx", "reviews.xls", "reviews.json", "reviews", "damaged.parquet", "damaged.jsonl"]
+)
 def test_unreadable_format_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("no table\n")
     with pytest.raises(UserError, match=r"^path: "):

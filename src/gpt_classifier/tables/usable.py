@@ -1,12 +1,13 @@
 """Rows that can be trained on, and those that can't, counted by reason."""
 
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpt_classifier.errors import OptionError
-from gpt_classifier.tables.reading import TOO_MANY_FIELDS, Row
+from gpt_classifier.tables.rows import TOO_MANY_FIELDS, Row
 from gpt_classifier.tables.texts import label_name, text_of, why_no_label
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ class Found:
     Args:
         columns: values of each role (`text`, `label`, …), as they are in the file but for labels, which are names.
         numbers: of these rows in the file, from 0.
+        whole_numbers: whether all labels are whole numbers.
         keys: names of the file's columns, in the order in which rows have them.
         total: number of rows.
         unusable: by reason, how many rows and the number of the first.
@@ -26,23 +28,27 @@ class Found:
 
     columns: dict[str, list[Any]]
     numbers: list[int] = field(default_factory=list)
+    whole_numbers: bool = True
     keys: dict[str, None] = field(default_factory=dict)
     total: int = 0
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def without_unusable(self, name: str, option: str, drop: bool) -> "Found":
+    def without_unusable(
+        self, name: str, option: str, drop: bool, place: Callable[[int], str] = lambda number: f"data row {number + 1}"
+    ) -> "Found":
         """The rows that can be trained on, with a warning about those that can't.
 
         Args:
             name: of the file, for messages.
             option: of the file, for messages.
             drop: go on without the rows that can't.
+            place: how messages call a row, by its number from 0.
 
         Raises:
             OptionError: there are such rows and `drop` is false, or no row is left.
         """
         reasons = "; ".join(
-            f"{reason} ({count}, the first in data row {first + 1})" for reason, (count, first) in self.unusable.items()
+            f"{reason} ({count}, the first in {place(first)})" for reason, (count, first) in self.unusable.items()
         )
         told = f"{self.total - len(self.numbers)} of {self.total} rows can't be used: {reasons}"
         if self.unusable and not drop:
@@ -58,15 +64,23 @@ class Found:
         return self
 
 
-def find_usable(rows: Iterable[Row], columns: Mapping[str, str]) -> Found:
-    """Read rows to their end, and tell those that can be trained on from those that can't.
+def find_usable(
+    rows: Iterable[Row],
+    columns: Mapping[str, str],
+    typed: bool = True,
+    enough: Callable[[Found], bool] = lambda found: False,
+) -> Found:
+    """Read rows, and tell those that can be trained on from those that can't.
 
     Args:
         rows: of a file.
         columns: the column of each role; those of the roles `text` and `label` decide.
+        typed: whether a number in the file is one; `False` for tables of text, where what is written like a whole
+            number is one, `2.0` too.
+        enough: whether to read no further, asked after each row that can be trained on.
     """
     found = Found({role: [] for role in columns})
-    known: dict[str, tuple[str, str]] = {}
+    known: dict[object, tuple[str, str, bool]] = {}
     for number, row in enumerate(rows):
         found.total += 1
         fields, reason, name = row.fields, row.reason, ""
@@ -75,7 +89,8 @@ def find_usable(rows: Iterable[Row], columns: Mapping[str, str]) -> Found:
                 found.keys |= dict.fromkeys(fields)
             _, reason = text_of(fields, columns["text"])
         if not reason:
-            name, reason = _name_of(fields.get(columns["label"]), known)
+            name, reason, whole = _name_of(fields.get(columns["label"]), typed, known)
+            found.whole_numbers &= whole or bool(reason)
         if reason:
             kind = reason.partition(":")[0]
             count, first = found.unusable.get(kind, (0, number))
@@ -84,15 +99,29 @@ def find_usable(rows: Iterable[Row], columns: Mapping[str, str]) -> Found:
         found.numbers.append(number)
         for role, column in columns.items():
             found.columns[role].append(name if role == "label" else fields.get(column))
+        if enough(found):
+            break
     return found
 
 
-def _name_of(label: object, known: dict[str, tuple[str, str]]) -> tuple[str, str]:
-    """A label's class name, and why it is none, or an empty string; `known` keeps both for labels that are strings."""
+def _name_of(label: object, typed: bool, known: dict[object, tuple[str, str, bool]]) -> tuple[str, str, bool]:
+    """A label's class name, why it is none, or an empty string, and whether it is a whole number.
+
+    `known` keeps them for labels that are strings.
+    """
     if isinstance(label, str) and label in known:
         return known[label]
     reason = why_no_label(label)
-    found = ("" if reason else label_name(label), reason)
+    name = "" if reason else label_name(label)
+    whole = not isinstance(label, str | bool)
+    if isinstance(label, str) and not typed:
+        whole = WHOLE_NUMBER.fullmatch(name) is not None
+        name = name.partition(".")[0] if whole else name
+    whole = whole and WHOLE_NUMBER.fullmatch(name) is not None
     if isinstance(label, str):
-        known[label] = found
-    return found
+        known[label] = (name, reason, whole)
+    return name, reason, whole
+
+
+WHOLE_NUMBER = re.compile(r"(0|-?[1-9][0-9]{0,17})(\.0+)?")
+"""As programs write one, pandas with a fraction where a value of the column is missing; 007 is none."""
