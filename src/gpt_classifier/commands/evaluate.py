@@ -36,9 +36,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
+        from gpt_classifier.checkpoints import find_checkpoint, run_folder
+
+        path = find_checkpoint(options.checkpoint, options.outputs)
+        if options.overrides:
+            from gpt_classifier.commands.look import look_at_messages
+            from gpt_classifier.config import compose
+
+            whole = options.split in (None, "all")
+            look_at_messages(compose(options.overrides, config_dir=options.config_dir), classes=not whole)
         import pandas as pd
 
-        from gpt_classifier.artifact import find_checkpoint, run_folder, store_temperature
+        from gpt_classifier.artifact import store_temperature
         from gpt_classifier.confusion import MOST_CLASSES
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import messages, metrics, page
@@ -46,7 +55,6 @@ def main(arguments: list[str] | None = None) -> None:
 
         prepare_process()
         import_modules(options.modules)
-        path = find_checkpoint(options.checkpoint, options.outputs)
         predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
         split = options.split or ("all" if options.overrides else "test")
         frame = messages.labelled(path, options.overrides, split == "all", options.config_dir)

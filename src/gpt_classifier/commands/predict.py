@@ -70,12 +70,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     with readable_exit():
-        from tqdm import tqdm
-
-        from gpt_classifier.artifact import find_checkpoint
-        from gpt_classifier.device import prepare_process
+        from gpt_classifier.checkpoints import find_checkpoint
         from gpt_classifier.inference import files
-        from gpt_classifier.inference.predictor import Predictor
         from gpt_classifier.tables.reading import Style
 
         sources = files.inputs(options.input)
@@ -94,14 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise UserError("--output: it is the input, which would be lost. Name another file.")
         if options.spreadsheet_safe and target not in ("csv", "tsv"):
             raise UserError(f"--spreadsheet-safe: expected an output of csv or tsv, but it is {target}. Leave it out.")
-        prepare_process()
-        import_modules(options.modules)
         path = find_checkpoint(options.checkpoint, options.outputs)
-        predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
-        print(f"checkpoint {path}", file=sys.stderr)
-        if predictor.note:
-            print(printable(predictor.note), file=sys.stderr)
-        began = time.perf_counter()
         with ExitStack() as stack:
             if options.text:
                 columns, rows = ["text"], iter([files.Row({"text": text}, text) for text in options.text])
@@ -110,6 +99,18 @@ def main(arguments: list[str] | None = None) -> None:
                 columns, rows = stack.enter_context(
                     files.opened_rows(sources, options.text_column, style, options.input_format)
                 )
+            from tqdm import tqdm  # once the input is known to be one: torch takes seconds
+
+            from gpt_classifier.device import prepare_process
+            from gpt_classifier.inference.predictor import Predictor
+
+            prepare_process()
+            import_modules(options.modules)
+            predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
+            print(f"checkpoint {path}", file=sys.stderr)
+            if predictor.note:
+                print(printable(predictor.note), file=sys.stderr)
+            began = time.perf_counter()
             written = stack.enter_context(files.written(output, options.encoding))
             to_person = output is None and (bool(options.text) or sys.stdout.isatty())
             writer = files.Writer(

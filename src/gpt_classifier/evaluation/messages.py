@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
-from gpt_classifier.artifact import run_folder
+from gpt_classifier.checkpoints import run_folder
 from gpt_classifier.config import compose, instantiate
 from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
 from gpt_classifier.data.sources import SampleSms, SmsSpam, Table

@@ -30,6 +30,7 @@ from gpt_classifier.assets import ASSETS
 from gpt_classifier.device import expect_memory
 from gpt_classifier.errors import OptionError, UserError, first_line
 from gpt_classifier.models.gpt import GPT, GPTConfig
+from gpt_classifier.models.limits import expect_weights
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +73,8 @@ def locate_weights(weights: str, hub: str | None = None, revision: str | None = 
     """
     if weights == "random":
         return None
+    expect_weights(weights)
     path = _fetch(hub, revision) if weights == "pretrained" else Path(weights).expanduser()
-    if not path.exists():
-        raise OptionError("weights", "pretrained, random or a path", weights, f"{path} does not exist.")
     return path.absolute()
 
 

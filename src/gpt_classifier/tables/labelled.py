@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpt_classifier.errors import OptionError, expect_one_of
-from gpt_classifier.tables.reading import Rows, Style, files_of, opened_table
+from gpt_classifier.tables.reading import Rows, Style, files_of, kind_of, opened_table
 from gpt_classifier.tables.rows import expect_column
-from gpt_classifier.tables.usable import Found, find_usable
+from gpt_classifier.tables.usable import Found, expect_classes, find_usable
 
 Quoting = Literal["none", "minimal"]
 
@@ -19,6 +19,9 @@ HINTS = {
     "sheet": "Set {field} to one of these.",
 }
 """What fixes a file that can't be read, by the field of the error."""
+
+ENOUGH = 1000  # rows of a look
+AT_ONCE, LARGE = ("json", "xlsx"), 10_000_000  # kinds that are opened as a whole; bytes from which that takes seconds
 
 
 def check_quoting(quoting: str) -> None:
@@ -48,25 +51,50 @@ class LabelledFiles:
     drop_incomplete: bool
     prefix: str = ""
 
-    def read(self, enough: Callable[[Found], bool] = lambda found: False) -> tuple[Found, Rows]:
+    def read(self) -> tuple[Found, Rows]:
         """The rows that can be trained on, and the table that they are of.
-
-        Args:
-            enough: whether to read no further, asked after each row.
 
         Raises:
             OptionError: a file, a column or a row is not as expected.
             UserError: reading a file needs an extra.
         """
         with self._own_options():
-            paths = files_of(self.path)
-            with opened_table(paths, self.style, list(self.columns.values()), training=True) as rows:
-                if rows.columns:
-                    self._expect_columns(rows.columns, rows.name)
-                found = find_usable(rows, self.columns, rows.typed, enough)
-            if found.keys and not rows.columns:
-                self._expect_columns(list(found.keys), rows.name)
+            found, rows = self._find()
             return found.without_unusable(rows.name, "path", self.drop_incomplete, rows.place), rows
+
+    def look(self) -> set[str]:
+        """Refuse, before all of it is read, what `read` would refuse: a path, a column, or one of the first rows.
+
+        A file that takes seconds, or that can be read only once, is not looked into.
+
+        Returns:
+            The classes of the rows that were read: two where there are two; none where nothing was read.
+
+        Raises:
+            OptionError: a file, a column or a row is not as expected.
+            UserError: reading a file needs an extra.
+        """
+        with self._own_options():
+            for path in files_of(self.path):
+                if not path.is_file() or (kind_of(path) in AT_ONCE and path.stat().st_size > LARGE):
+                    return set()
+            found, rows = self._find(self._seen_enough)
+            found.expect_usable(rows.name, "path", self.drop_incomplete, rows.place)
+        return set(found.columns["label"])
+
+    def _seen_enough(self, found: Found) -> bool:
+        """Whether there were rows of two classes, and none that will be refused: all of those are counted and told."""
+        labels = found.columns["label"]
+        return len(labels) >= ENOUGH and labels[0] != labels[-1] and (self.drop_incomplete or not found.unusable)
+
+    def _find(self, enough: Callable[[Found], bool] = lambda found: False) -> tuple[Found, Rows]:
+        with opened_table(files_of(self.path), self.style, list(self.columns.values()), training=True) as rows:
+            if rows.columns:
+                self._expect_columns(rows.columns, rows.name)
+            found = find_usable(rows, self.columns, rows.typed, enough)
+        if found.keys and not rows.columns:
+            self._expect_columns(list(found.keys), rows.name)
+        return found, rows
 
     def _expect_columns(self, columns: Sequence[str], name: str) -> None:
         for role, column in self.columns.items():
@@ -153,3 +181,16 @@ class LabelledTable:
             if given:
                 columns = {"text": text, "label": label, **{role: name for role, name in order.items() if name}}
                 self.parts[split] = LabelledFiles(given, columns, style, drop_incomplete, prefix)
+
+    def look(self, classes: bool = True) -> None:
+        """Refuse, before all of it is read, what training would refuse.
+
+        Args:
+            classes: whether one class alone is refused.
+
+        Raises:
+            UserError: a file, a column or one of the first rows is not as expected.
+        """
+        found = {split: files.look() for split, files in self.parts.items()}
+        if classes and found[None]:
+            expect_classes(found[None])

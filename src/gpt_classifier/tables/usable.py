@@ -2,11 +2,11 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpt_classifier.errors import OptionError
+from gpt_classifier.errors import OptionError, UserError
 from gpt_classifier.tables.rows import TOO_MANY_FIELDS, Row
 from gpt_classifier.tables.texts import label_name, text_of, why_no_label
 
@@ -36,7 +36,18 @@ class Found:
     def without_unusable(
         self, name: str, option: str, drop: bool, place: Callable[[int], str] = lambda number: f"data row {number + 1}"
     ) -> "Found":
-        """The rows that can be trained on, with a warning about those that can't.
+        """The rows that can be trained on, with a warning about those that can't; as `expect_usable` takes and raises.
+
+        Raises:
+            OptionError: there are such rows and `drop` is false, or no row is left.
+        """
+        self.expect_usable(name, option, drop, place)
+        if self.unusable:
+            log.warning("%s: left out (drop_incomplete) because %s", name, self._told(place))
+        return self
+
+    def expect_usable(self, name: str, option: str, drop: bool, place: Callable[[int], str]) -> None:
+        """Refuse rows that can't be trained on.
 
         Args:
             name: of the file, for messages.
@@ -47,10 +58,7 @@ class Found:
         Raises:
             OptionError: there are such rows and `drop` is false, or no row is left.
         """
-        reasons = "; ".join(
-            f"{reason} ({count}, the first in {place(first)})" for reason, (count, first) in self.unusable.items()
-        )
-        told = f"{self.total - len(self.numbers)} of {self.total} rows can't be used: {reasons}"
+        told = self._told(place)
         if self.unusable and not drop:
             hint = "Fix the file, or, for a table of your own, set {group}drop_incomplete=true to leave such rows out."
             if TOO_MANY_FIELDS in self.unusable:
@@ -59,9 +67,28 @@ class Found:
         if not self.numbers:
             found = f"{name}, where {told}" if self.unusable else f"{name}, which has no rows"
             raise OptionError(option, "a file with at least one text and its label", found)
-        if self.unusable:
-            log.warning("%s: left out (drop_incomplete) because %s", name, told)
-        return self
+
+    def _told(self, place: Callable[[int], str]) -> str:
+        reasons = "; ".join(
+            f"{reason} ({count}, the first in {place(first)})" for reason, (count, first) in self.unusable.items()
+        )
+        return f"{self.total - len(self.numbers)} of {self.total} rows can't be used: {reasons}"
+
+
+def expect_classes(names: Collection[str]) -> None:
+    """Refuse messages of one class.
+
+    Args:
+        names: of the classes, at least one.
+
+    Raises:
+        UserError: there is only one.
+    """
+    if len(names) < 2:
+        raise UserError(
+            f"A classifier needs at least two classes, but every message has the label {next(iter(names))!r}. "
+            f"Do the labels come from the right column?"
+        )
 
 
 def find_usable(
