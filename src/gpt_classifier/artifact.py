@@ -51,7 +51,7 @@ class Spec:
         temperature: logits are divided by it.
         note: what every report on its data must say, or an empty string.
         choices: what was chosen of the config groups `model`, `freeze` and `pooling`, as far as these are names.
-        whole_numbers: whether the class names are written-out whole numbers that were labels in Python.
+        whole_numbers: whether the class names are written-out whole numbers, which labels are to be given as.
     """
 
     backbone: dict[str, Any]

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from gpt_classifier.data.sources import SampleSms, SmsSpam, Table, Texts
+from gpt_classifier.data.sources import SampleSms, SmsSpam, Table, Texts, extra_columns
 from gpt_classifier.errors import OptionError, UserError, option_group
+from gpt_classifier.tables import labelled
 
 ROWS = [("fine, I say", "good"), ('a "quoted" word', "bad"), ("two\nlines", "good"), ("NA", "bad"), ("naïve", "good")]
 
@@ -59,6 +60,65 @@ def test_whole_number_labels_become_names_in_the_order_of_their_values(tmp_path:
 def test_whole_numbers_that_were_stored_as_floats_are_the_same_classes(tmp_path: Path) -> None:
     path = write(tmp_path / "stars.parquet", pd.DataFrame({"text": list("abc"), "label": [1.0, 2.0, 1.0]}))
     assert Table(str(path), "text", "label").load().class_names == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "whole"),
+    [
+        (["1.0", "2.0", "10"], ["1", "2", "10"], True),  # pandas writes 1.0 beside a missing value
+        (["-1", "0", "0.0"], ["-1", "0"], True),
+        (["1.0", "1.5", "2"], ["1", "1.5", "2"], False),
+        (["1", "none"], ["1", "none"], False),
+        (["007", "8"], ["007", "8"], False),
+        (["1e3", "2"], ["1e3", "2"], False),
+    ],
+)
+def test_labels_of_a_table_of_text_are_whole_numbers_if_all_are_written_so(
+    tmp_path: Path, labels: list[str], names: list[str], whole: bool
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"t,{label}\n" for label in labels))
+    messages = Table(str(path), "text", "label").load()
+    assert (messages.class_names, messages.whole_numbers) == (names, whole)
+
+
+@pytest.mark.parametrize(
+    ("labels", "whole"),
+    [([1, 2.0], True), (["1", "2"], False), ([True, False], False), ([1.5, 2], False), ([1, "a"], False)],
+)
+def test_labels_with_types_are_whole_numbers_if_all_are(tmp_path: Path, labels: list, whole: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "t", "label": label}) for label in labels))
+    messages = Table(str(path), "text", "label").load()
+    assert messages.whole_numbers is whole
+    assert "1.0" not in messages.class_names
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl", ".parquet", ".xlsx"])
+def test_other_columns_come_with_the_messages(tmp_path: Path, ending: str) -> None:
+    frame = pd.DataFrame({"id": ["p7", "p8"], "text": ["a", "b"], "split": ["x", "y"], "label": ["good", "bad"]})
+    messages = Table(str(write(tmp_path / f"a{ending}", frame)), "text", "label").load().frame
+    assert messages["extra.id"].tolist() == ["p7", "p8"]
+    assert messages["extra.split"].tolist() == ["x", "y"]
+    assert messages["split"].tolist() == [None, None]
+    assert extra_columns(messages) == ["extra.id", "extra.split"]
+
+
+def test_other_columns_keep_their_rows_and_lists_or_much_text_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": "a", "label": 1}, {"text": "", "label": 1, "id": 0}, {"text": "b", "label": 2, "id": 5, "v": [1]}]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"text": "c", "label": 2}])))
+    source = Table(str(path), "text", "label", drop_incomplete=True)
+    frame = source.load().frame
+    assert extra_columns(frame) == ["extra.id"]
+    assert frame["extra.id"].tolist() == [None, 5, None]
+    vectors = pa.array([[0.5] * 8] * 2)
+    pyarrow.parquet.write_table(pa.table({"text": ["a", "b"], "label": [1, 2], "v": vectors}), tmp_path / "a.parquet")
+    assert extra_columns(Table(str(tmp_path / "a.parquet"), "text", "label").load().frame) == []
+    monkeypatch.setattr(labelled, "MOST_OTHERS", 1)
+    assert extra_columns(source.load().frame) == []
 
 
 def test_classes_may_be_called_none_or_null(tmp_path: Path) -> None:

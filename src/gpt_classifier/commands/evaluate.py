@@ -97,7 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
         html, numbers = page.render(subject)
         write_text(out / "report.html", html)
         write_json(out / "evaluation.json", numbers)
-        write_table(out / "predictions.csv", predictions_table(chosen, reported, predictor.temperature))
+        table = predictions_table(chosen, reported, predictor.temperature)
+        write_table(out / "predictions.csv", table)
+        write_table(out / "mistakes.csv", table[table["label"] != table["predicted_label"]])
         if len(predictor.classes) > MOST_CLASSES:
             write_table(out / "classes.csv", pd.DataFrame(page.by_class(reported)).rename(columns={"name": "class"}))
             pairs = reported.confusion.pairs(predictor.classes)
@@ -111,26 +113,31 @@ def predictions_table(chosen: "pd.DataFrame", reported: "Predictions", temperatu
     """Each message with its prediction and probabilities.
 
     Args:
-        chosen: messages, with `text` and `label`.
+        chosen: messages, with `text`, `label` and perhaps other columns of their source.
         reported: their predictions.
         temperature: of the probabilities.
 
     Returns:
-        `text`, `label`, `predicted_label` and `probability_{class}` of each class; of more than `MOST_CLASSES` classes
-        `probability` alone, that of the predicted one.
+        Other columns of the source under their names, `text`, `label`, `predicted_label`, and `probability_{class}` of
+        each class; of more than `MOST_CLASSES` classes `probability` alone, that of the predicted one.
     """
     import numpy as np
     import pandas as pd
 
     from gpt_classifier.confusion import MOST_CLASSES
+    from gpt_classifier.data.sources import EXTRA, extra_columns
 
     names = reported.class_names
     columns = {"text": chosen["text"].to_numpy(), "label": chosen["label"].to_numpy()}
     columns["predicted_label"] = np.array(names, dtype=object)[reported.predicted]
     if len(names) > MOST_CLASSES:
-        return pd.DataFrame({**columns, "probability": reported.confidence(temperature)})
-    probabilities = reported.probabilities(temperature)
-    return pd.DataFrame({**columns, **{f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}})
+        columns["probability"] = reported.confidence(temperature)
+    else:
+        probabilities = reported.probabilities(temperature)
+        columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}
+    others = {name: name.removeprefix(EXTRA) for name in extra_columns(chosen)}
+    shown = {name if other in columns else other: chosen[name].to_numpy() for name, other in others.items()}
+    return pd.DataFrame({**shown, **columns})
 
 
 def positive_class(name: str | None, classes: list[str]) -> int:

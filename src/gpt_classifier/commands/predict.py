@@ -121,6 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
                 options.spreadsheet_safe,
                 for_terminal=to_person,
                 shown=files.Shown(options.top, options.labels_only, options.all_probabilities),
+                whole_numbers=predictor.spec.whole_numbers,
             )
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
             count = files.classify(rows, predictor.predict_proba, writer, bar.update)

@@ -305,6 +305,7 @@ class Writer:
             formula, names of columns too.
         for_terminal: of `txt`: escape what a terminal would obey.
         shown: what is told of each prediction.
+        whole_numbers: whether class names are written-out whole numbers, which `jsonl` has as numbers.
 
     Raises:
         UserError: the input already has a column of the same name as one that is added.
@@ -319,6 +320,7 @@ class Writer:
         spreadsheet_safe: bool = False,
         for_terminal: bool = False,
         shown: Shown = Shown(),
+        whole_numbers: bool = False,
     ) -> None:
         self.target = target
         self.kind = kind
@@ -326,6 +328,7 @@ class Writer:
         self.safe = spreadsheet_safe
         self.for_terminal = for_terminal
         self.class_names = list(class_names)
+        self.labels = list(map(int, class_names)) if whole_numbers else self.class_names
         self.labels_only = shown.labels_only
         self.top = min(shown.top, len(class_names))
         wanted = len(class_names) <= MOST_COLUMNS if shown.all_probabilities is None else shown.all_probabilities
@@ -351,7 +354,7 @@ class Writer:
         told: dict[str, Any] = {}
         for place, i in enumerate(order, 1):
             ending = f"_{place}" if place > 1 else ""
-            told[LABEL + ending] = None if i is None else self.class_names[i]
+            told[LABEL + ending] = None if i is None else self.labels[i]
             if not self.labels_only:
                 told[CONFIDENCE + ending] = None if probabilities is None else float(probabilities[i])
         if self.with_probabilities and self.kind == "jsonl":
@@ -376,7 +379,9 @@ class Writer:
                 line = json.dumps(fields, default=str)
             self.target.write(line + "\n")
             return
-        shown = [f"{value:.6f}" if isinstance(value, float) else value or "" for value in told.values()]
+        shown = [
+            f"{value:.6f}" if isinstance(value, float) else "" if value is None else value for value in told.values()
+        ]
         self._write_cells([*(row.fields.get(column, "") for column in self.columns), *shown, row.reason])
 
     def _write_line(self, row: Row, probabilities: np.ndarray | None) -> None:

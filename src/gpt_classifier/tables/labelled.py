@@ -20,6 +20,7 @@ HINTS = {
 }
 """What fixes a file that can't be read, by the field of the error."""
 
+MOST_OTHERS = 20_000_000  # characters of other columns up to which they are kept
 ENOUGH = 1000  # rows of a look
 AT_ONCE, LARGE = ("json", "xlsx"), 10_000_000  # kinds that are opened as a whole; bytes from which that takes seconds
 
@@ -59,7 +60,7 @@ class LabelledFiles:
             UserError: reading a file needs an extra.
         """
         with self._own_options():
-            found, rows = self._find()
+            found, rows = self._find(most_others=MOST_OTHERS)
             return found.without_unusable(rows.name, "path", self.drop_incomplete, rows.place), rows
 
     def look(self) -> set[str]:
@@ -87,11 +88,11 @@ class LabelledFiles:
         labels = found.columns["label"]
         return len(labels) >= ENOUGH and labels[0] != labels[-1] and (self.drop_incomplete or not found.unusable)
 
-    def _find(self, enough: Callable[[Found], bool] = lambda found: False) -> tuple[Found, Rows]:
+    def _find(self, enough: Callable[[Found], bool] = lambda found: False, most_others: int = 0) -> tuple[Found, Rows]:
         with opened_table(files_of(self.path), self.style, list(self.columns.values()), training=True) as rows:
             if rows.columns:
                 self._expect_columns(rows.columns, rows.name)
-            found = find_usable(rows, self.columns, rows.typed, enough)
+            found = find_usable(rows, self.columns, rows.typed, enough, most_others)
         if found.keys and not rows.columns:
             self._expect_columns(list(found.keys), rows.name)
         return found, rows

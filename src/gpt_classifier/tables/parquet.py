@@ -20,7 +20,7 @@ def read_parquet(
 
     Args:
         path: of the file.
-        wanted: columns that rows have; `None` for all.
+        wanted: columns that rows have, beside others of plain values, no lists, objects or bytes; `None` for all.
         rows_at_once: that are Python values at a time: more are faster, and take more memory.
 
     Raises:
@@ -39,7 +39,13 @@ def read_parquet(
         raise OptionError("path", "a Parquet file", f"{path}: {first_line(error)}") from error
     columns = file.schema_arrow.names
     expect_own_names(columns, str(path))
-    chosen = [column for column in columns if wanted is None or column in wanted]
+    kinds = pyarrow.types
+    large = (kinds.is_nested, kinds.is_binary, kinds.is_large_binary, kinds.is_fixed_size_binary)
+    chosen = [
+        field.name
+        for field in file.schema_arrow
+        if wanted is None or field.name in wanted or not any(is_large(field.type) for is_large in large)
+    ]
 
     def rows() -> Iterator[Row]:
         with file:

@@ -4,6 +4,8 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from gpt_classifier.errors import OptionError, UserError
@@ -11,6 +13,9 @@ from gpt_classifier.tables.rows import TOO_MANY_FIELDS, Row
 from gpt_classifier.tables.texts import label_name, text_of, why_no_label
 
 log = logging.getLogger(__name__)
+
+PLAIN = str | int | float | Decimal | date | time | timedelta
+"""What is kept of other columns: no lists, objects or bytes."""
 
 
 @dataclass
@@ -24,6 +29,7 @@ class Found:
         keys: names of the file's columns, in the order in which rows have them.
         total: number of rows.
         unusable: by reason, how many rows and the number of the first.
+        others: values of the other columns, as far as they are plain, by column; none where these are too many.
     """
 
     columns: dict[str, list[Any]]
@@ -32,6 +38,38 @@ class Found:
     keys: dict[str, None] = field(default_factory=dict)
     total: int = 0
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
+    others: dict[str, list[Any]] = field(default_factory=dict)
+    _room: int = 0
+
+    def keep_others(self, characters: int) -> None:
+        """Keep the values of other columns too, up to that many characters in all."""
+        self._room = characters
+
+    def add_others(self, row: Row, used: Collection[str]) -> None:
+        """Keep what else a row has that can be trained on, as long as there is room.
+
+        Args:
+            row: the last of them.
+            used: columns of roles.
+        """
+        if not self._room:
+            return
+        before = len(self.numbers) - 1
+        for column, value in row.fields.items():
+            if column and column not in used and isinstance(value, PLAIN):
+                values = self.others.setdefault(column, [])
+                values.extend([None] * (before - len(values)))
+                values.append(value)
+                self._room -= len(str(value))
+        if self._room <= 0:
+            log.info("columns %s are not kept: they are too large", ", ".join(self.others))
+            self._room = 0
+            self.others.clear()
+
+    def fill_others(self) -> None:
+        """Give the other columns a missing value for each row at the end that has none."""
+        for values in self.others.values():
+            values.extend([None] * (len(self.numbers) - len(values)))
 
     def without_unusable(
         self, name: str, option: str, drop: bool, place: Callable[[int], str] = lambda number: f"data row {number + 1}"
@@ -96,6 +134,7 @@ def find_usable(
     columns: Mapping[str, str],
     typed: bool = True,
     enough: Callable[[Found], bool] = lambda found: False,
+    most_others: int = 0,
 ) -> Found:
     """Read rows, and tell those that can be trained on from those that can't.
 
@@ -105,8 +144,11 @@ def find_usable(
         typed: whether a number in the file is one; `False` for tables of text, where what is written like a whole
             number is one, `2.0` too.
         enough: whether to read no further, asked after each row that can be trained on.
+        most_others: characters of other columns up to which these are kept.
     """
     found = Found({role: [] for role in columns})
+    found.keep_others(most_others)
+    used = set(columns.values())
     known: dict[object, tuple[str, str, bool]] = {}
     for number, row in enumerate(rows):
         found.total += 1
@@ -126,8 +168,10 @@ def find_usable(
         found.numbers.append(number)
         for role, column in columns.items():
             found.columns[role].append(name if role == "label" else fields.get(column))
+        found.add_others(row, used)
         if enough(found):
             break
+    found.fill_others()
     return found
 
 

@@ -4,8 +4,8 @@ Configurations, those kept by earlier runs too, name sources as `gpt_classifier.
 """
 
 from gpt_classifier.data.sources.in_memory import Texts
-from gpt_classifier.data.sources.messages import Messages, Source
+from gpt_classifier.data.sources.messages import EXTRA, Messages, Source, extra_columns
 from gpt_classifier.data.sources.sms import SampleSms, SmsSpam
 from gpt_classifier.data.sources.table import Table
 
-__all__ = ["Messages", "SampleSms", "SmsSpam", "Source", "Table", "Texts"]
+__all__ = ["EXTRA", "Messages", "SampleSms", "SmsSpam", "Source", "Table", "Texts", "extra_columns"]

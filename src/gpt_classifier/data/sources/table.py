@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from gpt_classifier.data.sources.messages import Messages, in_order
+from gpt_classifier.data.sources.messages import EXTRA, Messages, in_order
 from gpt_classifier.errors import OptionError
 from gpt_classifier.tables.labelled import LabelledFiles, LabelledTable
 from gpt_classifier.tables.reading import Rows
@@ -25,7 +25,8 @@ class Table(LabelledTable):
         pass
 
     def load(self) -> Messages:
-        parts = {split: _load(files, split) for split, files in self.parts.items()}
+        tables = {split: files.read() for split, files in self.parts.items()}
+        parts = {split: _frame(self.parts[split], split, *table) for split, table in tables.items()}
         class_names = in_order(parts[None]["label"].unique())
         for split, part in parts.items():
             unknown = sorted(set(part["label"]) - set(class_names))
@@ -35,14 +36,15 @@ class Table(LabelledTable):
                     f"a file with the labels of the training file ({', '.join(class_names[:10])})",
                     f"{self.parts[split].path}, where {unknown[0]!r} is a label too",
                 )
-        return Messages(pd.concat(parts.values(), ignore_index=True), class_names)
+        whole_numbers = all(found.whole_numbers for found, _ in tables.values())
+        return Messages(pd.concat(parts.values(), ignore_index=True), class_names, whole_numbers=whole_numbers)
 
 
-def _load(files: LabelledFiles, split: str | None) -> pd.DataFrame:
-    """The messages of a split, with their groups and times as far as there are columns of them."""
-    found, rows = files.read()
+def _frame(files: LabelledFiles, split: str | None, found: Found, rows: Rows) -> pd.DataFrame:
+    """The messages of a split, with their groups and times as far as there are columns of them, and other columns."""
     columns = {"label": found.columns["label"], "text": found.columns["text"], "row": found.numbers}
-    frame = pd.DataFrame(columns).assign(split=split)
+    others = {EXTRA + name: pd.Series(values, dtype=object) for name, values in found.others.items()}
+    frame = pd.DataFrame({**columns, **others}).assign(split=split)
     if "group" in files.columns:
         values = found.columns["group"]
         without = [bool(why_no_label(value)) for value in values]
