@@ -275,7 +275,7 @@ def test_label_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"]}))
     test = write(tmp_path / "test.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "c"]}))
     with pytest.raises(
-        UserError, match=r"test_path: expected .* labels of the training file \(a, b\), .* where 'c' is a label too"
+        UserError, match=r"test_path: expected .* labels of training \(a, b\), .* where 'c' is a label too"
     ):
         Table(str(train), "text", "label", test_path=str(test)).load()
 

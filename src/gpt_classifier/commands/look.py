@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpt_classifier.checkpoints import resumable_path
 from gpt_classifier.config import compose
 from gpt_classifier.errors import UserError, option_group
+from gpt_classifier.hub import expect_datasets
 from gpt_classifier.models.limits import expect_blocks, expect_weights
 from gpt_classifier.schema import Option, check_types
 from gpt_classifier.tables.labelled import LabelledTable
@@ -33,6 +34,7 @@ WITHOUT_FOLDS = {"data.test_fraction": Option("float", low=0, high=1)}
 """Of `MessageDataModule`, which checks them too, and what depends on others."""
 
 MODULE, TABLE = "gpt_classifier.data.datamodule.MessageDataModule", "gpt_classifier.data.sources.Table"
+HUB = "gpt_classifier.data.sources.HubDataset"
 LAST_BLOCKS, GPT = "gpt_classifier.models.freezing.train_last_blocks", "gpt_classifier.models.gpt.GPTConfig"
 
 MOST_JOBS = 20  # of a sweep that are looked at: composing one takes a tenth of a second
@@ -70,11 +72,19 @@ def look_at_messages(cfg: DictConfig, classes: bool = True) -> None:
     Raises:
         UserError: it can't.
     """
-    if _target(cfg, "data.source") == TABLE:
-        options: Any = OmegaConf.to_container(cfg.data.source, resolve=True)
-        options.pop("_target_")
-        with option_group("data"):
+    target = _target(cfg, "data.source")
+    if target not in (TABLE, HUB):
+        return
+    options: Any = OmegaConf.to_container(cfg.data.source, resolve=True)
+    options.pop("_target_")
+    with option_group("data"):
+        if target == TABLE:
             LabelledTable(**options).look(classes)
+        else:
+            from gpt_classifier.data.sources import HubDataset  # with pandas
+
+            HubDataset(**options)
+            expect_datasets()
 
 
 def _target(cfg: DictConfig, node: str) -> Any:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from gpt_classifier.checkpoints import run_folder
 from gpt_classifier.config import compose, instantiate
 from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
-from gpt_classifier.data.sources import SampleSms, SmsSpam, Table, extra_columns
+from gpt_classifier.data.sources import HubDataset, SampleSms, SmsSpam, Table, extra_columns
 from gpt_classifier.errors import UserError, first_line, option_group
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.training.build import load_data
@@ -83,7 +83,9 @@ def _load_source(folder: Path) -> pd.DataFrame:
         return source.load().frame
 
 
-SOURCES = {f"gpt_classifier.data.sources.{source.__name__}": source for source in (Table, SmsSpam, SampleSms)}
+SOURCES = {
+    f"gpt_classifier.data.sources.{source.__name__}": source for source in (Table, HubDataset, SmsSpam, SampleSms)
+}
 """What a run's configuration may name: nothing else is looked up, whatever it is called."""
 
 SAY_WHICH = "Say which messages to take, as in data=csv data.path=reviews.csv."

@@ -29,22 +29,36 @@ class Table(LabelledTable):
         parts = {split: _frame(self.parts[split], split, *table) for split, table in tables.items()}
         class_names = in_order(parts[None]["label"].unique())
         for split, part in parts.items():
-            unknown = sorted(set(part["label"]) - set(class_names))
-            if unknown:
-                raise OptionError(
-                    f"{split}_path",
-                    f"a file with the labels of the training file ({', '.join(class_names[:10])})",
-                    f"{self.parts[split].path}, where {unknown[0]!r} is a label too",
-                )
+            expect_labels(part, class_names, f"{split}_path", str(self.parts[split].path))
         whole_numbers = all(found.whole_numbers for found, _ in tables.values())
         return Messages(pd.concat(parts.values(), ignore_index=True), class_names, whole_numbers=whole_numbers)
 
 
-def _frame(files: LabelledFiles, split: str | None, found: Found, rows: Rows) -> pd.DataFrame:
-    """The messages of a split, with their groups and times as far as there are columns of them, and other columns."""
+def expect_labels(part: pd.DataFrame, class_names: list[str], option: str, name: str) -> None:
+    """Refuse validation or test messages of other classes than those that are trained on.
+
+    Raises:
+        OptionError: there are such.
+    """
+    unknown = sorted(set(part["label"]) - set(class_names))
+    if unknown:
+        raise OptionError(
+            option,
+            f"messages with the labels of training ({', '.join(class_names[:10])})",
+            f"{name}, where {unknown[0]!r} is a label too",
+        )
+
+
+def frame_of(found: Found, split: str | None) -> pd.DataFrame:
+    """The messages of a split, and other columns of their source."""
     columns = {"label": found.columns["label"], "text": found.columns["text"], "row": found.numbers}
     others = {EXTRA + name: pd.Series(values, dtype=object) for name, values in found.others.items()}
-    frame = pd.DataFrame({**columns, **others}).assign(split=split)
+    return pd.DataFrame({**columns, **others}).assign(split=split)
+
+
+def _frame(files: LabelledFiles, split: str | None, found: Found, rows: Rows) -> pd.DataFrame:
+    """The messages of a split, with their groups and times as far as there are columns of them, and other columns."""
+    frame = frame_of(found, split)
     if "group" in files.columns:
         values = found.columns["group"]
         without = [bool(why_no_label(value)) for value in values]
