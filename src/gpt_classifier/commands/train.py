@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from gpt_classifier.commands.application import run_context, run_hydra
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.commands.look import look, look_at_sweep
+from gpt_classifier.config import quote_paths
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -16,11 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Hydra overrides and flags; `None` takes those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    given = quote_paths(sys.argv[1:] if arguments is None else arguments)
     if {"-m", "--multirun"} & set(given):
         with readable_exit():
             look_at_sweep(given)
-    run_hydra(_train, "config", arguments)
+    run_hydra(_train, "config", given)
 
 
 def _train(cfg: DictConfig) -> float:
