@@ -8,7 +8,7 @@ from conftest import ROOT
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import FSDPStrategy
 
-from gpt_classifier.config import compose
+from gpt_classifier.config import compose, quote_paths
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.pooling import LastToken
@@ -25,7 +25,7 @@ FILES = sorted(
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_every_file_composes_and_names_what_exists(file: Path) -> None:
     group, name = file.parts[0], file.stem
-    cfg = compose([f"{group}={name}", *(["data.path=x.csv"] if name == "csv" and group == "data" else [])])
+    cfg = compose([f"{group}={name}", *(["data.path=x.csv"] if group == "data" and name in ("csv", "hf") else [])])
     for part in (cfg.pooling, cfg.freeze, cfg.optimizer, cfg.get("scheduler"), cfg.data.source):
         if part:
             instantiate(part)
@@ -86,3 +86,16 @@ def test_precision_that_a_cpu_only_emulates_is_said_with_its_cost(
     resolve_precision("32-true", "cpu")
     resolve_precision("bf16-mixed", "cuda")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "path", ["~/a.csv", "reviews (1).csv", "für.csv", "[ab]*.csv", "a=b.csv", "a{1}.csv", "C:\\a.csv"]
+)
+def test_paths_need_no_quotation_marks_of_hydra(path: str) -> None:
+    assert compose(["data=csv", f"data.path={path}"]).data.path == path
+
+
+def test_what_is_written_for_hydra_is_left_alone() -> None:
+    given = ["-m", "data.path=a.csv,b (1).csv", "data.path='a b'", "data.path=${run_dir}/a", "data.path=choice(a,b)"]
+    assert quote_paths(given) == given
+    assert quote_paths(["model=x(1)", "data.path="]) == ["model=x(1)", "data.path="]

@@ -177,6 +177,10 @@ def test_mistakes_are_listed_most_confident_first() -> None:
     assert table["text"].tolist() == ["c", "d"]
     assert table["true"].tolist() == ["spam", "ham"]
     assert table["probability"].tolist() == [0.9526, 0.6225]
+    with_ids = misclassified(
+        SplitPredictions.of(SPAM, LOGITS, LABELS), texts.assign(**{"extra.id": range(4)}), ["h", "s"]
+    )
+    assert with_ids["extra.id"].tolist() == [2, 3]
 
 
 def test_batches_in_any_order_are_put_where_they_belong() -> None:

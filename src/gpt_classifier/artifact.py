@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gpt_classifier import torch_files
 from gpt_classifier.atomic import not_written, write_text
+from gpt_classifier.checkpoints import expect_there
 from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.models.classifier import Classifier
@@ -50,7 +51,7 @@ class Spec:
         temperature: logits are divided by it.
         note: what every report on its data must say, or an empty string.
         choices: what was chosen of the config groups `model`, `freeze` and `pooling`, as far as these are names.
-        whole_numbers: whether the class names are written-out whole numbers that were labels in Python.
+        whole_numbers: whether the class names are written-out whole numbers, which labels are to be given as.
     """
 
     backbone: dict[str, Any]
@@ -162,8 +163,7 @@ def open_artifact(path: Path) -> Artifact:
     Raises:
         UserError: there is no such file, or it is not a whole artifact of this project.
     """
-    if not path.exists():
-        raise UserError(f"checkpoint: there is no file {path}. Give a run's checkpoints/best.ckpt, or latest.")
+    expect_there(path)
     try:
         return _open_bundle(path) if path.is_dir() else _open_checkpoint(path)
     except UserError:
@@ -310,42 +310,3 @@ def find_base(base: Base, given: Path | None, artifact: Path, verify: bool = Fal
             f"those at {path} are other ones. {hint}"
         )
     return path
-
-
-def find_checkpoint(name: str, outputs: Path) -> Path:
-    """A checkpoint's path.
-
-    Args:
-        name: the path of a checkpoint, or of a run's folder; or `latest`, the run below a folder of runs that finished
-            last. Of a run it is `best.ckpt`, or `last.ckpt` where its procedure keeps no best epoch.
-        outputs: the folder of runs.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name != "latest":
-        path = Path(name).expanduser().absolute()
-        return _of_run(path / "checkpoints") if (path / "checkpoints").is_dir() else path
-    runs = {path.parent for kind in ("best", "last") for path in outputs.rglob(f"checkpoints/{kind}.ckpt")}
-    found = [_of_run(run) for run in runs if (run.parent / "metrics.json").exists()]
-    if not found and runs:
-        raise UserError(
-            f"checkpoint=latest: no run below {outputs} has finished. Wait for one, or name a run's folder, such as "
-            f"{next(iter(sorted(runs))).parent}."
-        )
-    if not found:
-        raise UserError(
-            f"checkpoint=latest: no run below {outputs} has a checkpoint. Train one first "
-            f"(gpt-classifier train experiment=quickstart), or name a checkpoint's path."
-        )
-    return max(found, key=lambda path: path.stat().st_mtime).absolute()
-
-
-def _of_run(checkpoints: Path) -> Path:
-    best = checkpoints / "best.ckpt"
-    return best if best.exists() else checkpoints / "last.ckpt"
-
-
-def run_folder(checkpoint: Path) -> Path:
-    """The folder of the run that wrote a checkpoint, or the one that the checkpoint lies in."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent

@@ -1,5 +1,6 @@
 """Hydra for everything that is no command: where `conf/` is, composing it, and building what it names."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from gpt_classifier.errors import UserError
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.schema import check_types
 
-__all__ = ["InstantiationException", "compose", "conf_folder", "conf_folders", "instantiate", "search_path"]
+__all__ = [
+    "InstantiationException",
+    "compose",
+    "conf_folder",
+    "conf_folders",
+    "instantiate",
+    "quote_paths",
+    "search_path",
+]
 
 OmegaConf.register_new_resolver("cache_folder", lambda: str(cache_folder()), replace=True)  # ${cache_folder:}
 
@@ -58,6 +67,29 @@ def search_path(config_dir: Path | None) -> list[str]:
     return [f"hydra.searchpath=[{places}]"] if further else []
 
 
+PATHS = ("ckpt_path", "data.path", "data.test_path", "data.val_path", "model.weights")
+PLAIN = re.compile(r"[\w./\\+$%*@?|: -]*", re.ASCII)
+"""Values that Hydra's grammar takes without quotation marks."""
+
+MEANT = re.compile(r"['\",]|\$\{|\w+\(.*\)$")
+"""Values that are written for this grammar: quoted, choices of a sweep, interpolations, and functions."""
+
+
+def quote_paths(overrides: Sequence[str]) -> list[str]:
+    """Overrides of which paths are quoted where Hydra's grammar asks for it: `~/a.csv`, `reviews (1).csv`, `ä.csv`.
+
+    Args:
+        overrides: as a shell leaves them, flags among them.
+    """
+    quoted = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in PATHS and not PLAIN.fullmatch(value) and not MEANT.search(value):
+            override = f"{key}='{value}'"
+        quoted.append(override)
+    return quoted
+
+
 def compose(
     overrides: Sequence[str], name: str = "config", hydra_too: bool = False, config_dir: Path | None = None
 ) -> DictConfig:
@@ -74,7 +106,7 @@ def compose(
     """
     try:
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            all_overrides = [*search_path(config_dir), *overrides]
+            all_overrides = [*search_path(config_dir), *quote_paths(overrides)]
             cfg = hydra.compose(name, overrides=all_overrides, return_hydra_config=hydra_too)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(str(error)) from error

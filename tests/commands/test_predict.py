@@ -1,10 +1,12 @@
 """predict on files and terminals as people have them."""
 
 import csv
+import gzip
 import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from gpt_classifier import TextClassifier
@@ -122,3 +124,27 @@ def test_separator_of_the_input_is_found(checkpoint: str, tmp_path: Path) -> Non
     header, row = csv.reader((tmp_path / "out.csv").read_text().splitlines())
     assert header[:3] == ["id", "body", "predicted_label"]
     assert row[:2] == ["1", "a lunch, then"]
+
+
+def test_input_may_be_compressed_or_many_files_and_output_compressed(checkpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"id,body\n3,see you\n"))
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"body,id\nhello,1\n,2\n"))
+    out = tmp_path / "out.csv.gz"
+    main(["--checkpoint", checkpoint, "--input", f"{tmp_path}/?.csv.gz", "--text-column", "body", "--output", str(out)])
+    rows = list(csv.DictReader(gzip.decompress(out.read_bytes()).decode().splitlines()))
+    assert [row["id"] for row in rows] == ["1", "2", "3"]
+    assert [bool(row["predicted_label"]) for row in rows] == [True, False, True]
+
+
+def test_rows_of_a_json_document_and_of_a_sheet_are_classified(checkpoint: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"id": [1, 2], "text": ["hello", "see you"]})
+    frame.to_json(tmp_path / "a.json")
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as writer:
+        frame[:1].to_excel(writer, sheet_name="First", index=False)
+        frame.to_excel(writer, sheet_name="Second", index=False)
+    for name, further in (("a.json", []), ("a.xlsx", ["--sheet", "Second"])):
+        out = tmp_path / "out.jsonl"
+        main(["--checkpoint", checkpoint, "--input", str(tmp_path / name), "--output", str(out), *further])
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert [row["id"] for row in rows] == [1, 2]
+        assert all(row["predicted_label"] for row in rows)

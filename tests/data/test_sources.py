@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from gpt_classifier.data.sources import SampleSms, SmsSpam, Table, Texts
+from gpt_classifier.data.sources import SampleSms, SmsSpam, Table, Texts, extra_columns
 from gpt_classifier.errors import OptionError, UserError, option_group
+from gpt_classifier.tables import labelled
 
 ROWS = [("fine, I say", "good"), ('a "quoted" word', "bad"), ("two\nlines", "good"), ("NA", "bad"), ("naïve", "good")]
 
@@ -27,12 +28,20 @@ def write(path: Path, frame: pd.DataFrame) -> Path:
             frame.to_csv(path, index=False, sep="\t")
         case ".jsonl" | ".ndjson":
             frame.to_json(path, orient="records", lines=True)
+        case ".json":
+            frame.to_json(path)
+        case ".gz":
+            frame.to_csv(path, index=False)
+        case ".xlsx":
+            frame.to_excel(path, index=False)
         case ".parquet":
             frame.to_parquet(path)
     return path
 
 
-@pytest.mark.parametrize("ending", [".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet"])
+@pytest.mark.parametrize(
+    "ending", [".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".csv.gz", ".xlsx"]
+)
 def test_every_format_gives_the_same_messages(tmp_path: Path, ending: str) -> None:
     path = write(tmp_path / f"reviews{ending}", pd.DataFrame(ROWS, columns=["body", "verdict"]))
     messages = Table(str(path), "body", "verdict").load()
@@ -40,7 +49,7 @@ def test_every_format_gives_the_same_messages(tmp_path: Path, ending: str) -> No
     assert messages.class_names == ["bad", "good"]
 
 
-@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl", ".parquet", ".xlsx"])
 def test_whole_number_labels_become_names_in_the_order_of_their_values(tmp_path: Path, ending: str) -> None:
     frame = pd.DataFrame({"text": list("abcde"), "label": [10, 9, 1, 2, 10]})
     messages = Table(str(write(tmp_path / f"stars{ending}", frame)), "text", "label").load()
@@ -51,6 +60,65 @@ def test_whole_number_labels_become_names_in_the_order_of_their_values(tmp_path:
 def test_whole_numbers_that_were_stored_as_floats_are_the_same_classes(tmp_path: Path) -> None:
     path = write(tmp_path / "stars.parquet", pd.DataFrame({"text": list("abc"), "label": [1.0, 2.0, 1.0]}))
     assert Table(str(path), "text", "label").load().class_names == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "whole"),
+    [
+        (["1.0", "2.0", "10"], ["1", "2", "10"], True),  # pandas writes 1.0 beside a missing value
+        (["-1", "0", "0.0"], ["-1", "0"], True),
+        (["1.0", "1.5", "2"], ["1", "1.5", "2"], False),
+        (["1", "none"], ["1", "none"], False),
+        (["007", "8"], ["007", "8"], False),
+        (["1e3", "2"], ["1e3", "2"], False),
+    ],
+)
+def test_labels_of_a_table_of_text_are_whole_numbers_if_all_are_written_so(
+    tmp_path: Path, labels: list[str], names: list[str], whole: bool
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"t,{label}\n" for label in labels))
+    messages = Table(str(path), "text", "label").load()
+    assert (messages.class_names, messages.whole_numbers) == (names, whole)
+
+
+@pytest.mark.parametrize(
+    ("labels", "whole"),
+    [([1, 2.0], True), (["1", "2"], False), ([True, False], False), ([1.5, 2], False), ([1, "a"], False)],
+)
+def test_labels_with_types_are_whole_numbers_if_all_are(tmp_path: Path, labels: list, whole: bool) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "t", "label": label}) for label in labels))
+    messages = Table(str(path), "text", "label").load()
+    assert messages.whole_numbers is whole
+    assert "1.0" not in messages.class_names
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl", ".parquet", ".xlsx"])
+def test_other_columns_come_with_the_messages(tmp_path: Path, ending: str) -> None:
+    frame = pd.DataFrame({"id": ["p7", "p8"], "text": ["a", "b"], "split": ["x", "y"], "label": ["good", "bad"]})
+    messages = Table(str(write(tmp_path / f"a{ending}", frame)), "text", "label").load().frame
+    assert messages["extra.id"].tolist() == ["p7", "p8"]
+    assert messages["extra.split"].tolist() == ["x", "y"]
+    assert messages["split"].tolist() == [None, None]
+    assert extra_columns(messages) == ["extra.id", "extra.split"]
+
+
+def test_other_columns_keep_their_rows_and_lists_or_much_text_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": "a", "label": 1}, {"text": "", "label": 1, "id": 0}, {"text": "b", "label": 2, "id": 5, "v": [1]}]
+    path.write_text("\n".join(map(json.dumps, [*rows, {"text": "c", "label": 2}])))
+    source = Table(str(path), "text", "label", drop_incomplete=True)
+    frame = source.load().frame
+    assert extra_columns(frame) == ["extra.id"]
+    assert frame["extra.id"].tolist() == [None, 5, None]
+    vectors = pa.array([[0.5] * 8] * 2)
+    pyarrow.parquet.write_table(pa.table({"text": ["a", "b"], "label": [1, 2], "v": vectors}), tmp_path / "a.parquet")
+    assert extra_columns(Table(str(tmp_path / "a.parquet"), "text", "label").load().frame) == []
+    monkeypatch.setattr(labelled, "MOST_OTHERS", 1)
+    assert extra_columns(source.load().frame) == []
 
 
 def test_classes_may_be_called_none_or_null(tmp_path: Path) -> None:
@@ -178,11 +246,36 @@ def test_given_validation_and_test_files_keep_their_place(tmp_path: Path) -> Non
     assert frame["split"].tolist() == [None, None, "val", "val", "test", "test"]
 
 
+def test_columns_of_given_files_may_have_other_names(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"]}))
+    val = write(tmp_path / "val.csv", pd.DataFrame({"body": ["v"], "label": ["a"]}))
+    test = write(tmp_path / "test.jsonl", pd.DataFrame({"text": ["wrong"], "sms": ["t"], "class": ["b"]}))
+    names = {"val_text_column": "body", "test_text_column": "sms", "test_label_column": "class"}
+    frame = Table(str(train), "text", "label", str(val), str(test), **names).load().frame  # type: ignore[arg-type]
+    assert frame["text"].tolist() == ["x", "y", "v", "t"]
+    assert frame["label"].tolist() == ["a", "b", "a", "b"]
+    with pytest.raises(OptionError, match=r"val_text_column: .* \(body, label\), .* Set val_text_column to one"):
+        Table(str(train), "text", "label", str(val)).load()
+    with pytest.raises(OptionError, match=r"test_label_column: expected another column than that of texts"):
+        Table(str(train), "text", "label", test_path=str(test), test_label_column="text")
+
+
+def test_row_that_can_not_be_used_is_told_by_its_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"], "who": ["p", "q"]}))
+    (tmp_path / "b.csv").write_text("text,label,who\nz,a,p\n,b,p\nw,b,\n")
+    with pytest.raises(OptionError, match=r"a\.csv and 1 more, where 1 of 5 .* the first in data row 2 of .*b\.csv\)"):
+        Table(str(tmp_path / "*.csv"), "text", "label").load()
+    source = Table(str(tmp_path / "*.csv"), "text", "label", drop_incomplete=True)
+    assert source.load().frame["row"].tolist() == [0, 1, 2, 4]
+    with pytest.raises(OptionError, match=r"group_column: .* which has '' in data row 3 of .*b\.csv\."):
+        Table(str(tmp_path / "*.csv"), "text", "label", drop_incomplete=True, group_column="who").load()
+
+
 def test_label_that_only_the_test_file_has_is_refused(tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "b"]}))
     test = write(tmp_path / "test.csv", pd.DataFrame({"text": ["x", "y"], "label": ["a", "c"]}))
     with pytest.raises(
-        UserError, match=r"test_path: expected .* labels of the training file \(a, b\), .* where 'c' is a label too"
+        UserError, match=r"test_path: expected .* labels of training \(a, b\), .* where 'c' is a label too"
     ):
         Table(str(train), "text", "label", test_path=str(test)).load()
 
@@ -257,7 +350,9 @@ def test_separator_and_quoting_can_be_set(tmp_path: Path) -> None:
     assert messages.frame["text"].tolist() == ['he said "no', 'yes"']
 
 
-@pytest.mark.parametrize("name", ["reviews.xlsx", "reviews", "damaged.parquet", "damaged.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["reviews.xlsx", "reviews.xls", "reviews.json", "reviews", "damaged.parquet", "damaged.jsonl"]
+)
 def test_unreadable_format_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("no table\n")
     with pytest.raises(UserError, match=r"^path: "):

@@ -20,8 +20,8 @@ from gpt_classifier.training.run import keep_inputs
 @pytest.fixture
 def reviews(tmp_path: Path) -> Path:
     """Rows of which some are incomplete or repeated, so that row numbers have gaps."""
-    rows = [(f"review {i % 55}, good" if i % 7 else "", "ab"[i % 2]) for i in range(120)]
-    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "reviews.csv", index=False)
+    rows = [(f"k{i}", f"review {i % 55}, good" if i % 7 else "", "ab"[i % 2]) for i in range(120)]
+    pd.DataFrame(rows, columns=["id", "text", "label"]).to_csv(tmp_path / "reviews.csv", index=False)
     return tmp_path / "reviews.csv"
 
 
@@ -48,7 +48,7 @@ def kept(checkpoint: Path, split: str) -> pd.DataFrame:
 
 def test_a_run_keeps_rows_and_hashes_and_texts_only_if_asked(run: Callable[..., Path], reviews: Path) -> None:
     source = pd.read_csv(reviews, keep_default_na=False)
-    for keep, columns in (("true", ["row", "label", "hash", "text"]), ("false", ["row", "label", "hash"])):
+    for keep, columns in (("true", ["row", "label", "hash", "text", "extra.id"]), ("false", ["row", "label", "hash"])):
         frame = kept(run(f"data.keep_texts={keep}"), "test")
         assert frame.columns.tolist() == columns
         texts = source["text"].iloc[frame["row"].astype(int)]
@@ -62,7 +62,8 @@ def test_messages_are_the_same_with_kept_texts_and_without(run: Callable[..., Pa
     with_texts, without = (messages.run_splits(run(f"data.keep_texts={keep}", *options)) for keep in ("true", "false"))
     assert with_texts is not None
     assert without is not None
-    pd.testing.assert_frame_equal(with_texts[["text", "label", "split"]], without[["text", "label", "split"]])
+    columns = ["text", "label", "split", "extra.id"]
+    pd.testing.assert_frame_equal(with_texts[columns], without[columns], check_dtype=False)
 
 
 def test_texts_of_given_splits_are_read_from_their_own_files(run: Callable[..., Path], tmp_path: Path) -> None:

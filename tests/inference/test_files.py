@@ -18,7 +18,10 @@ import pytest
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference import files
 from gpt_classifier.inference.files import Count, Shown, Writer
-from gpt_classifier.tables import reading
+from gpt_classifier.tables import text_rows
+from gpt_classifier.tables.parquet import read_parquet
+from gpt_classifier.tables.reading import Style
+from gpt_classifier.tables.text_rows import read_rows
 
 
 def by_length(texts: Sequence[str]) -> np.ndarray:
@@ -34,7 +37,10 @@ def run(content: bytes, kind: str, target: str, folder: Path, **options: str) ->
     encoding = options.pop("encoding", "utf-8")
     safe = bool(options.pop("safe", ""))
     with (
-        files.opened_rows(source, kind, options.pop("text_column", "text"), encoding, **options) as (columns, rows),
+        files.opened_rows([source], options.pop("text_column", "text"), Style(encoding=encoding, **options)) as (
+            columns,
+            rows,
+        ),
         files.written(folder / f"out.{target}", encoding) as written,
     ):
         writer = Writer(written, target, columns, ["short", "long"], spreadsheet_safe=safe)
@@ -150,7 +156,7 @@ def test_what_can_not_be_read_is_told_and_leaves_no_output(tmp_path: Path, monke
     for content, options, message in cases:
         with pytest.raises(UserError, match=message):
             run(content, "csv", "csv", tmp_path, **options)
-    monkeypatch.setattr(reading, "LONGEST_FIELD", 1000)
+    monkeypatch.setattr(text_rows, "LONGEST_FIELD", 1000)
     with pytest.raises(UserError, match="Is a quotation mark left open"):
         run(b'text\nok\n"open' + b"\n more" * 1000, "csv", "csv", tmp_path)
     assert not list(tmp_path.glob("out*"))
@@ -189,7 +195,7 @@ def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
             return len(text)
 
     target = Target()
-    columns, rows = reading.read_rows(lines(), "csv", "in.csv")  # type: ignore[arg-type]
+    columns, rows = read_rows(lines(), "csv", "in.csv")  # type: ignore[arg-type]
     writer = Writer(target, "csv", columns, ["a", "b"])
     with_texts = (files.with_text(row, "id") for row in rows)
     count = files.classify(with_texts, lambda texts: np.ones((len(texts), 2)) / 2, writer)
@@ -206,7 +212,7 @@ def test_parquet_keeps_order_columns_and_values_that_are_no_text(tmp_path: Path)
     at = {"id": pa.array(range(n)), "body": bodies, "when": when, "share": pa.array([float("nan")] * n)}
     pyarrow.parquet.write_table(pa.table(at), tmp_path / "in.parquet")
     for target in ("csv", "jsonl"):
-        with files.opened_rows(tmp_path / "in.parquet", "parquet", "body") as (columns, rows):
+        with files.opened_rows([tmp_path / "in.parquet"], "body", Style()) as (columns, rows):
             assert columns == ["id", "body", "when", "share"]
             with files.written(tmp_path / f"out.{target}", "utf-8") as written:
                 count = files.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
@@ -224,7 +230,7 @@ def test_of_a_parquet_file_a_part_is_held_at_a_time(tmp_path: Path) -> None:
     texts = [os.urandom(500).hex() for _ in range(30_000)]  # 30 MB in one row group
     pyarrow.parquet.write_table(pa.table({"text": texts}), tmp_path / "in.parquet", row_group_size=30_000)
     before = most = pa.total_allocated_bytes()
-    _, rows = reading.read_parquet(tmp_path / "in.parquet")
+    _, rows = read_parquet(tmp_path / "in.parquet")
     for expected, row in zip(texts, rows, strict=True):
         assert row.fields["text"] == expected
         most = max(most, pa.total_allocated_bytes())
@@ -232,7 +238,7 @@ def test_of_a_parquet_file_a_part_is_held_at_a_time(tmp_path: Path) -> None:
 
 
 def parquet_rows(path: Path, text_column: str) -> list[files.Row]:
-    with files.opened_rows(path, "parquet", text_column) as (_, rows):
+    with files.opened_rows([path], text_column, Style()) as (_, rows):
         return list(rows)
 
 
@@ -339,7 +345,7 @@ def test_input_that_is_cut_while_it_is_read_leaves_no_output(tmp_path: Path) -> 
 
     def classify() -> None:
         with (
-            files.opened_rows(source, "csv", "text") as (columns, rows),
+            files.opened_rows([source], "text", Style()) as (columns, rows),
             files.written(tmp_path / "out.csv", "utf-8") as written,
         ):
             files.classify(rows, cut_then_classify, Writer(written, "csv", columns, ["short", "long"]))

@@ -12,7 +12,7 @@ import torch
 from conftest import Run, save_as_released
 
 from gpt_classifier import TextClassifier
-from gpt_classifier.artifact import find_checkpoint
+from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import UserError
 from gpt_classifier.models.gpt import GPT, GPTConfig
 

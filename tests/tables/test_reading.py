@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 
 from gpt_classifier.errors import OptionError
-from gpt_classifier.tables import reading
+from gpt_classifier.tables.opening import opened
+from gpt_classifier.tables.text_rows import read_rows
 
 
 def test_long_fields_are_read_without_changing_the_limit_of_others(tmp_path: Path) -> None:
     before = csv.field_size_limit()
     path = tmp_path / "a.csv"
     path.write_text(f"a,b\n{'x' * (before + 1)},y\n")
-    with reading.opened(path, "utf-8") as source:
-        columns, rows = reading.read_rows(source, "csv", "a.csv")
+    with opened(path, "utf-8") as source:
+        columns, rows = read_rows(source, "csv", "a.csv")
         assert columns == ["a", "b"]
         assert csv.field_size_limit() == before
         assert [row.fields["b"] for row in rows] == ["y"]
@@ -26,15 +27,15 @@ def test_what_is_no_encoding_of_text_is_refused(tmp_path: Path, name: str) -> No
     path = tmp_path / "a.csv"
     path.write_text("a,b\n")
     with pytest.raises(OptionError, match=f"encoding: expected an encoding of text .* but it is {name}"):
-        reading.opened(path, name).__enter__()
+        opened(path, name).__enter__()
 
 
 @pytest.mark.parametrize("kept", [0, 100_000])
 def test_file_that_is_cut_while_it_is_read_is_told(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "a.txt"
     path.write_text("hello\n" * 50_000)
-    with reading.opened(path, "utf-8") as source:
-        _, rows = reading.read_rows(source, "txt", "a.txt")
+    with opened(path, "utf-8") as source:
+        _, rows = read_rows(source, "txt", "a.txt")
         next(rows)
         with path.open("r+b") as file:
             file.truncate(kept)
@@ -45,8 +46,8 @@ def test_file_that_is_cut_while_it_is_read_is_told(tmp_path: Path, kept: int) ->
 def test_file_that_grows_while_it_is_read_is_read_on(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("hello\n")
-    with reading.opened(path, "utf-8") as source:
-        _, rows = reading.read_rows(source, "txt", "a.txt")
+    with opened(path, "utf-8") as source:
+        _, rows = read_rows(source, "txt", "a.txt")
         with path.open("a") as file:
             file.write("you\n")
         assert [row.fields["text"] for row in rows] == ["hello", "you"]

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         options = parse(arguments)
         import numpy as np
 
-        from gpt_classifier.artifact import find_checkpoint, run_folder
+        from gpt_classifier.checkpoints import find_checkpoint, run_folder
         from gpt_classifier.data.prepare import text_hash
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import baselines, comparison, messages

@@ -41,9 +41,18 @@ def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
         typed = f"{started_as('evaluate')} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+        from gpt_classifier.checkpoints import find_checkpoint, run_folder
+
+        path = find_checkpoint(options.checkpoint, options.outputs)
+        if options.overrides:
+            from gpt_classifier.commands.look import look_at_messages
+            from gpt_classifier.config import compose
+
+            whole = options.split in (None, "all")
+            look_at_messages(compose(options.overrides, config_dir=options.config_dir), classes=not whole)
         import pandas as pd
 
-        from gpt_classifier.artifact import find_checkpoint, run_folder, store_temperature
+        from gpt_classifier.artifact import store_temperature
         from gpt_classifier.confusion import MOST_CLASSES
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import messages, metrics, page, reference
@@ -51,7 +60,6 @@ def main(arguments: list[str] | None = None) -> None:
 
         prepare_process()
         import_modules(options.modules)
-        path = find_checkpoint(options.checkpoint, options.outputs)
         predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
         split = options.split or ("all" if options.overrides else "test")
         frame = messages.labelled(path, options.overrides, split == "all", options.config_dir)
@@ -102,7 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
         html, numbers = page.render(subject)
         write_text(out / "report.html", html)
         write_json(out / "evaluation.json", numbers)
-        write_table(out / "predictions.csv", predictions_table(chosen, reported, predictor.temperature))
+        table = predictions_table(chosen, reported, predictor.temperature)
+        write_table(out / "predictions.csv", table)
+        write_table(out / "mistakes.csv", table[table["label"] != table["predicted_label"]])
         if len(predictor.classes) > MOST_CLASSES:
             write_table(out / "classes.csv", pd.DataFrame(page.by_class(reported)).rename(columns={"name": "class"}))
             pairs = reported.confusion.pairs(predictor.classes)
@@ -118,26 +128,31 @@ def predictions_table(chosen: "pd.DataFrame", reported: "Predictions", temperatu
     """Each message with its prediction and probabilities.
 
     Args:
-        chosen: messages, with `text` and `label`.
+        chosen: messages, with `text`, `label` and perhaps other columns of their source.
         reported: their predictions.
         temperature: of the probabilities.
 
     Returns:
-        `text`, `label`, `predicted_label` and `probability_{class}` of each class; of more than `MOST_CLASSES` classes
-        `probability` alone, that of the predicted one.
+        Other columns of the source under their names, `text`, `label`, `predicted_label`, and `probability_{class}` of
+        each class; of more than `MOST_CLASSES` classes `probability` alone, that of the predicted one.
     """
     import numpy as np
     import pandas as pd
 
     from gpt_classifier.confusion import MOST_CLASSES
+    from gpt_classifier.data.sources import EXTRA, extra_columns
 
     names = reported.class_names
     columns = {"text": chosen["text"].to_numpy(), "label": chosen["label"].to_numpy()}
     columns["predicted_label"] = np.array(names, dtype=object)[reported.predicted]
     if len(names) > MOST_CLASSES:
-        return pd.DataFrame({**columns, "probability": reported.confidence(temperature)})
-    probabilities = reported.probabilities(temperature)
-    return pd.DataFrame({**columns, **{f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}})
+        columns["probability"] = reported.confidence(temperature)
+    else:
+        probabilities = reported.probabilities(temperature)
+        columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}
+    others = {name: name.removeprefix(EXTRA) for name in extra_columns(chosen)}
+    shown = {name if other in columns else other: chosen[name].to_numpy() for name, other in others.items()}
+    return pd.DataFrame({**shown, **columns})
 
 
 def positive_class(name: str | None, classes: list[str]) -> int:

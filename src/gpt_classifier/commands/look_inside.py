@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     with readable_exit():
         options = parse(arguments)
         expect_number("--max-tokens", options.max_tokens, 1, whole=True)
-        from gpt_classifier.artifact import find_checkpoint
+        from gpt_classifier.checkpoints import find_checkpoint
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import pictures
         from gpt_classifier.figures import save

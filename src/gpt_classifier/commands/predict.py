@@ -22,15 +22,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text", action="append", default=[], help="the same; repeat it for several")
     parser.add_argument(
         "--input",
-        help=".csv, .tsv, .jsonl, .ndjson, .parquet (extra: parquet) or .txt with a text a line; - for standard input",
+        help=".csv, .tsv, .json, .jsonl, .ndjson or .txt with a text a line, each also with .gz; .parquet, .xlsx "
+        "(extras: parquet, excel); a pattern such as 'parts/*.csv'; - for standard input",
     )
     parser.add_argument(
-        "--input-format", choices=("csv", "tsv", "jsonl", "txt", "parquet"), help="unless the ending tells"
+        "--input-format",
+        choices=("csv", "tsv", "json", "jsonl", "txt", "parquet", "xlsx"),
+        help="unless the ending tells",
     )
     parser.add_argument("--text-column", default="text", help="column or JSON key with the texts (default: text)")
+    parser.add_argument("--sheet", help="of an .xlsx file (default: the first)")
     parser.add_argument("--encoding", default="utf-8", help="of input and output (default: utf-8)")
     parser.add_argument("--quoting", choices=("minimal", "none"), default="minimal", help="none: quotes are text")
-    parser.add_argument("--output", type=Path, help=".csv, .tsv, .jsonl or .txt (default: standard output)")
+    parser.add_argument(
+        "--output", type=Path, help=".csv, .tsv, .jsonl or .txt, each also with .gz (default: standard output)"
+    )
     parser.add_argument(
         "--top", type=int, default=1, metavar="N", help="the N most probable labels, each with its probability"
     )
@@ -64,48 +70,47 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     with readable_exit():
-        from tqdm import tqdm
-
-        from gpt_classifier.artifact import find_checkpoint
-        from gpt_classifier.device import prepare_process
+        from gpt_classifier.checkpoints import find_checkpoint
         from gpt_classifier.inference import files
-        from gpt_classifier.inference.predictor import Predictor
+        from gpt_classifier.tables.reading import Style
 
-        source = None if options.input in (None, "-") else Path(options.input).expanduser()
-        kind = "txt" if options.text else files.format_of(source, options.input_format, "--input", files.READ)
-        target = "csv" if kind == "parquet" else kind
+        sources = files.inputs(options.input)
+        kind = "txt" if options.text else files.input_kind(sources, options.input_format)
+        target = {"json": "jsonl", "parquet": "csv", "xlsx": "csv"}.get(kind, kind)
         output = options.output.expanduser() if options.output else None
         special = output is not None and files.is_special(output)  # such as /dev/stdout, without an ending
         if output and (output.suffix or not special):
-            target = files.format_of(output, None, "--output", files.WRITTEN)
+            target = files.output_kind(output)
         target = "jsonl" if options.json else target
         if kind == "jsonl" and target != "jsonl":
             raise UserError(
                 "--output: rows of JSON can only be written as .jsonl, as each may have columns of its own."
             )
-        if kind == "parquet" and not source:
-            raise UserError("--input: a Parquet file can't be read from standard input. Give its path.")
-        if source and (not source.exists() or source.is_dir()):
-            raise UserError(f"--input: there is no file {source}.")
-        if source and output and output.exists() and output.samefile(source) and not special:
+        if output and output.exists() and not special and any(path and output.samefile(path) for path in sources):
             raise UserError("--output: it is the input, which would be lost. Name another file.")
         if options.spreadsheet_safe and target not in ("csv", "tsv"):
             raise UserError(f"--spreadsheet-safe: expected an output of csv or tsv, but it is {target}. Leave it out.")
-        prepare_process()
-        import_modules(options.modules)
         path = find_checkpoint(options.checkpoint, options.outputs)
-        predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
-        print(f"checkpoint {path}", file=sys.stderr)
-        if predictor.note:
-            print(printable(predictor.note), file=sys.stderr)
-        began = time.perf_counter()
         with ExitStack() as stack:
             if options.text:
                 columns, rows = ["text"], iter([files.Row({"text": text}, text) for text in options.text])
             else:
+                style = Style(encoding=options.encoding, quoting=options.quoting, sheet=options.sheet)
                 columns, rows = stack.enter_context(
-                    files.opened_rows(source, kind, options.text_column, options.encoding, options.quoting)
+                    files.opened_rows(sources, options.text_column, style, options.input_format)
                 )
+            from tqdm import tqdm  # once the input is known to be one: torch takes seconds
+
+            from gpt_classifier.device import prepare_process
+            from gpt_classifier.inference.predictor import Predictor
+
+            prepare_process()
+            import_modules(options.modules)
+            predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
+            print(f"checkpoint {path}", file=sys.stderr)
+            if predictor.note:
+                print(printable(predictor.note), file=sys.stderr)
+            began = time.perf_counter()
             written = stack.enter_context(files.written(output, options.encoding))
             to_person = output is None and (bool(options.text) or sys.stdout.isatty())
             writer = files.Writer(
@@ -116,6 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
                 options.spreadsheet_safe,
                 for_terminal=to_person,
                 shown=files.Shown(options.top, options.labels_only, options.all_probabilities),
+                whole_numbers=predictor.spec.whole_numbers,
             )
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
             count = files.classify(rows, predictor.predict_proba, writer, bar.update)

@@ -1,10 +1,14 @@
 """Fine-tune a GPT into a text classifier: gpt-classifier train model=gpt2-medium freeze=last_block"""
 
+import sys
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.application import run_context, run_hydra
+from gpt_classifier.commands.exit import readable_exit
+from gpt_classifier.commands.look import look, look_at_sweep
+from gpt_classifier.config import quote_paths
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -13,10 +17,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Hydra overrides and flags; `None` takes those of the process.
     """
-    run_hydra(_train, "config", arguments, ranked=True)
+    given = quote_paths(sys.argv[1:] if arguments is None else arguments)
+    if {"-m", "--multirun"} & set(given) and not {"-h", "--help"} & set(given):
+        with readable_exit():
+            look_at_sweep(given)
+    run_hydra(_train, "config", given, ranked=True)
 
 
 def _train(cfg: DictConfig) -> float:
+    look(cfg)
     from gpt_classifier.config import instantiate
     from gpt_classifier.device import prepare_process  # seconds of imports that --help does not need
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from gpt_classifier.data import prepare
 from gpt_classifier.data.batching import EVALUATION_TOKENS, EvaluationBatches, PadTo, TokenDataset, TrainBatches
 from gpt_classifier.data.prepare import BALANCES
-from gpt_classifier.data.sources import Source
+from gpt_classifier.data.sources import Source, extra_columns
 from gpt_classifier.data.splits import Split, planned_splits, split
 from gpt_classifier.data.tokenizers import Tokenizer, Truncate
 from gpt_classifier.errors import OptionError, UserError, expect_number, expect_one_of
@@ -214,6 +214,7 @@ class MessageDataModule(LightningDataModule):
         frame, balanced = self._split_and_balance(unique, messages.class_names)
         self.evaluated = self.splits
         self.class_names = messages.class_names
+        self.whole_numbers = messages.whole_numbers
         self.task = self.make_task(messages.class_names)
         self.report = DataReport(
             found=_class_counts(messages.frame, self.class_names),
@@ -279,7 +280,7 @@ class MessageDataModule(LightningDataModule):
         return {name: dataset.rows for name, dataset in self.datasets.items()}
 
     def split_frame(self, name: str) -> pd.DataFrame:
-        """The messages of a split: `row`, `label`, `text`, in the order of their indices.
+        """The messages of a split in the order of their indices: `row`, `label`, `text`, other columns of the source.
 
         Raises:
             UserError: there is no such split.
@@ -287,7 +288,8 @@ class MessageDataModule(LightningDataModule):
         assert self.frame is not None, "setup() comes first"
         if name not in self.splits:
             raise UserError(f"There are no {name} messages: {name}_fraction is 0.")
-        return self.frame.loc[self.frame["split"] == name, ["row", "label", "text"]].reset_index(drop=True)
+        columns = ["row", "label", "text", *extra_columns(self.frame)]
+        return self.frame.loc[self.frame["split"] == name, columns].reset_index(drop=True)
 
     def fingerprint(self) -> str:
         """A hash of the messages and their splits."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from gpt_classifier.errors import OptionError, UserError, expect_number, expect_one_of
+from gpt_classifier.tables.usable import expect_classes
 
 Deduplicate = Literal["none", "exact", "near"]
 Balance = Literal["none", "undersample", "oversample", "weights", "undersample_all"]
@@ -217,11 +218,7 @@ def check_classes(frame: pd.DataFrame, class_names: list[str], splits: tuple[str
     """
     needed = sum(not (frame["split"] == name).any() for name in splits)
     counts = frame[frame["split"].isna()]["label"].value_counts().reindex(class_names, fill_value=0)
-    if len(counts) < 2:
-        raise UserError(
-            f"A classifier needs at least two classes, but every message has the label {class_names[0]!r}. "
-            f"Do the labels come from the right column?"
-        )
+    expect_classes(class_names)
     if counts.min() < needed:
         raise UserError(
             f"Every class needs at least {needed} messages, one for each split that is to be made, but "

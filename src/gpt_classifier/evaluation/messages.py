@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from gpt_classifier.artifact import run_folder
+from gpt_classifier.checkpoints import run_folder
 from gpt_classifier.config import compose, instantiate
 from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
-from gpt_classifier.data.sources import SampleSms, SmsSpam, Table
+from gpt_classifier.data.sources import HubDataset, SampleSms, SmsSpam, Table, extra_columns
 from gpt_classifier.errors import UserError, first_line, option_group
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.paths import near
@@ -32,7 +32,8 @@ def run_splits(checkpoint: Path) -> pd.DataFrame | None:
     frame = _kept(checkpoint)
     if frame is None or "text" in frame:
         return frame
-    return frame.assign(text=_texts_again(frame, run_folder(checkpoint)))
+    again = _messages_again(frame, run_folder(checkpoint))
+    return frame.assign(text=again["text"], **{name: again[name] for name in extra_columns(again)})
 
 
 def run_splits_if_there(checkpoint: Path) -> pd.DataFrame | None:
@@ -54,8 +55,8 @@ def _kept(checkpoint: Path) -> pd.DataFrame | None:
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
-def _texts_again(frame: pd.DataFrame, folder: Path) -> list[str]:
-    """The texts of a run's messages by their row numbers, checked by their hashes."""
+def _messages_again(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A run's messages as the source has them, by their row numbers, checked by their hashes."""
     try:
         found = _load_source(folder)
     except (UserError, OSError) as error:
@@ -64,16 +65,17 @@ def _texts_again(frame: pd.DataFrame, folder: Path) -> list[str]:
             f"{first_line(error)} {SAY_WHICH}"
         ) from error
     given = found["split"].fillna("")
-    texts = dict(zip(zip(given, found["row"], strict=True), found["text"], strict=True))
     own_file = frame["split"].where(frame["split"].isin(set(given)), "")  # of each message, as val_path and test_path
-    picked = [texts.get((split, int(row)), "") for split, row in zip(own_file, frame["row"], strict=True)]
-    for text, kept, row in zip(picked, frame["hash"], frame["row"], strict=True):
+    places = found.assign(split=given).set_index(["split", "row"])
+    wanted = pd.MultiIndex.from_arrays([own_file, frame["row"].astype(int)])
+    again = places.reindex(wanted).set_index(frame.index)
+    for text, kept, row in zip(again["text"].fillna(""), frame["hash"], frame["row"], strict=True):
         if text_hash(text) != kept:
             raise UserError(
                 f"data: the run in {folder} kept no texts (data.keep_texts), and its source has changed: data row "
                 f"{int(row) + 1} is not the text that the run had. {SAY_WHICH}"
             )
-    return picked
+    return again
 
 
 def _load_source(folder: Path) -> pd.DataFrame:
@@ -92,7 +94,9 @@ def _load_source(folder: Path) -> pd.DataFrame:
         return source.load().frame
 
 
-SOURCES = {f"gpt_classifier.data.sources.{source.__name__}": source for source in (Table, SmsSpam, SampleSms)}
+SOURCES = {
+    f"gpt_classifier.data.sources.{source.__name__}": source for source in (Table, HubDataset, SmsSpam, SampleSms)
+}
 """What a run's configuration may name: nothing else is looked up, whatever it is called."""
 
 SAY_WHICH = "Say which messages to take, as in data=csv data.path=reviews.csv."

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import gzip
 import io
 import json
 import os
@@ -9,7 +10,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
 from typing import IO, Any
@@ -19,12 +20,12 @@ import numpy as np
 from gpt_classifier.atomic import without_nan
 from gpt_classifier.errors import OptionError, UserError, printable
 from gpt_classifier.tables import reading
+from gpt_classifier.tables.opening import text_encoding
+from gpt_classifier.tables.rows import Row as TableRow
+from gpt_classifier.tables.rows import expect_column
 from gpt_classifier.tables.texts import text_of, why_no_text
 
 WRITTEN = ("csv", "tsv", "jsonl", "txt")
-READ = (*WRITTEN, "parquet")
-SAME = {"ndjson": "jsonl"}
-"""Endings that are another name of a format."""
 
 LABEL, CONFIDENCE, PROBABILITY, REASON = "predicted_label", "confidence", "probability_", "reason"
 MOST_COLUMNS = 20  # classes up to which each has a column of its own unless asked
@@ -36,6 +37,7 @@ ARGUMENTS = {
     "path": ("--input", ""),
     "text_column": ("--text-column", "Set {field} to one of these, and --encoding if they look wrong."),
     "encoding": ("--encoding", "Set {field} to what it is, often utf-8, utf-16, latin-1 or cp1252."),
+    "sheet": ("--sheet", "Set {field} to one of these."),
     "quoting": ("--quoting", "Is a quotation mark left open? {field} none takes them as text."),
 }
 """How the command calls what `tables.reading` names, and what fixes it."""
@@ -74,19 +76,41 @@ class Count:
     skipped: dict[str, int] = field(default_factory=dict)
 
 
-def format_of(path: Path | None, given: str | None, option: str, known: Sequence[str]) -> str:
-    """A file's format, one of those known, by its ending unless it is given.
+def inputs(given: str | None) -> list[Path | None]:
+    """The files that `--input` names; `None` is standard input.
 
     Raises:
-        UserError: neither tells.
+        OptionError: there are none.
     """
-    if given:
-        return given
-    ending = path.suffix.lstrip(".").lower() if path else "txt"
-    ending = SAME.get(ending, ending)
-    if ending not in known:
-        raise UserError(f"{option}: expected a file ending in .{', .'.join(known)}, but it is {path}.")
-    return ending
+    with as_arguments():
+        return [None] if given in (None, "-") else [*reading.files_of(given)]
+
+
+def input_kind(paths: Sequence[Path | None], given: str | None) -> str:
+    """How the input is read, by the ending of its files unless it is given.
+
+    Raises:
+        UserError: the ending does not tell, or standard input can't be read so.
+    """
+    first = paths[0]
+    with as_arguments():
+        kind = given or (reading.kind_of(first) if first else "txt")
+    if first is None and kind in reading.BINARY:
+        raise UserError(f"--input: a .{kind} file can't be read from standard input. Give its path.")
+    return kind
+
+
+def output_kind(path: Path) -> str:
+    """How a file is written, by its ending.
+
+    Raises:
+        UserError: it is none of `WRITTEN`.
+    """
+    kind = reading.KINDS.get(reading.ending_of(path), "")
+    if kind not in WRITTEN:
+        endings = ", .".join(WRITTEN)
+        raise UserError(f"--output: expected a file ending in .{endings}, perhaps with .gz, but it is {path}.")
+    return kind
 
 
 @contextmanager
@@ -95,50 +119,35 @@ def as_arguments() -> Iterator[None]:
     try:
         yield
     except OptionError as error:
-        error.field, error.hint = ARGUMENTS.get(error.field, (error.field, error.hint))
+        error.field, hint = ARGUMENTS.get(error.field, (error.field, ""))
+        error.hint = hint or error.hint
         raise
 
 
 @contextmanager
 def opened_rows(
-    path: Path | None, kind: str, text_column: str, encoding: str = "utf-8", quoting: str = "minimal"
+    paths: Sequence[Path | None], text_column: str, style: reading.Style, kind: str | None = None
 ) -> Iterator[tuple[list[str], Iterator[Row]]]:
-    """The columns of a file, and its rows, read as they are asked for.
+    """The columns of the files of a table, and their rows, read as they are asked for.
 
     Args:
-        path: of the file; `None` is standard input.
-        kind: one of `READ`.
+        paths: of the files; `None` is standard input.
         text_column: the column with the texts.
-        encoding: of all but Parquet; bytes that it does not know are kept as they are.
-        quoting: of CSV and TSV: `minimal`, or `none` where quotation marks are text.
+        style: how they are written.
+        kind: how they are read; `None` for what their endings say.
 
     Raises:
-        OptionError: there is no such column, or the file can't be read, or not to its end.
+        OptionError: there is no such column, or a file can't be read, or not to its end.
     """
-    with as_arguments():
-        if kind == "parquet":
-            assert path is not None
-            columns, rows = reading.read_parquet(path)
-            yield columns, _with_texts(columns, rows, text_column, path)
-            return
-        with reading.opened(path, encoding, keep_bytes=True) as source:
-            name, separator = reading.name_of(path), "\t" if kind == "tsv" else ","
-            if path and path.is_file() and kind in ("csv", "tsv"):
-                separator = reading.find_separator(path, encoding, [text_column], separator)
-            columns, rows = reading.read_rows(
-                source, "csv" if kind == "tsv" else kind, name, separator=separator, quoting=quoting
-            )
-            reading.expect_own_names(columns, name)
-            yield columns, _with_texts(columns, rows, "text" if kind == "txt" else text_column, path)
+    style = replace(style, keep_bytes=True)
+    with as_arguments(), reading.opened_table(paths, style, [text_column], kind) as rows:
+        column = "text" if input_kind(paths, kind) == "txt" else text_column
+        if rows.columns:
+            expect_column("text_column", column, rows.columns, rows.name)
+        yield rows.columns, (with_text(row, column) for row in rows)
 
 
-def _with_texts(columns: list[str], rows: Iterable[reading.Row], text_column: str, path: Path | None) -> Iterator[Row]:
-    if columns:
-        reading.expect_column("text_column", text_column, columns, reading.name_of(path))
-    return (with_text(row, text_column) for row in rows)
-
-
-def with_text(row: reading.Row, text_column: str) -> Row:
+def with_text(row: TableRow, text_column: str) -> Row:
     """A row with the text of one of its columns, or why there is none."""
     text, reason = text_of(row.fields, text_column)
     return Row(row.fields, "" if row.reason else text, row.reason or reason, row.size)
@@ -200,7 +209,7 @@ def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
         UserError: it can't be written, or there is no such encoding.
     """
     with as_arguments():
-        reading.text_encoding(encoding)
+        text_encoding(encoding)
     if path is None or _is_standard_output(path):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding=encoding, errors="surrogateescape", newline="")
@@ -209,14 +218,14 @@ def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
     part = None
     try:
         if is_special(path):
-            with path.open("w", encoding=encoding, errors="surrogateescape", newline="") as target:
+            with _opened_to_write(path, path, encoding) as target:
                 yield target
             return
         whole = Path(os.path.realpath(path))
         whole.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale_parts(whole)
         part = whole.with_name(f"{whole.name}.{os.getpid()}.part")
-        with part.open("w", encoding=encoding, errors="surrogateescape", newline="") as target:
+        with _opened_to_write(part, path, encoding) as target:
             yield target
         os.replace(part, whole)
     except OSError as error:
@@ -226,6 +235,13 @@ def written(path: Path | None, encoding: str) -> Iterator[IO[str]]:
     finally:
         if part:
             part.unlink(missing_ok=True)
+
+
+def _opened_to_write(part: Path, path: Path, encoding: str) -> IO[str]:
+    """A file of text that is going to be called `path`, compressed where that ends in `.gz`."""
+    if path.suffix.lower() == ".gz":
+        return gzip.open(part, "wt", encoding=encoding, errors="surrogateescape", newline="")
+    return part.open("w", encoding=encoding, errors="surrogateescape", newline="")
 
 
 def is_special(path: Path) -> bool:
@@ -289,6 +305,7 @@ class Writer:
             formula, names of columns too.
         for_terminal: of `txt`: escape what a terminal would obey.
         shown: what is told of each prediction.
+        whole_numbers: whether class names are written-out whole numbers, which `jsonl` has as numbers.
 
     Raises:
         UserError: the input already has a column of the same name as one that is added.
@@ -303,6 +320,7 @@ class Writer:
         spreadsheet_safe: bool = False,
         for_terminal: bool = False,
         shown: Shown = Shown(),
+        whole_numbers: bool = False,
     ) -> None:
         self.target = target
         self.kind = kind
@@ -310,6 +328,7 @@ class Writer:
         self.safe = spreadsheet_safe
         self.for_terminal = for_terminal
         self.class_names = list(class_names)
+        self.labels = list(map(int, class_names)) if whole_numbers else self.class_names
         self.labels_only = shown.labels_only
         self.top = min(shown.top, len(class_names))
         wanted = len(class_names) <= MOST_COLUMNS if shown.all_probabilities is None else shown.all_probabilities
@@ -335,7 +354,7 @@ class Writer:
         told: dict[str, Any] = {}
         for place, i in enumerate(order, 1):
             ending = f"_{place}" if place > 1 else ""
-            told[LABEL + ending] = None if i is None else self.class_names[i]
+            told[LABEL + ending] = None if i is None else self.labels[i]
             if not self.labels_only:
                 told[CONFIDENCE + ending] = None if probabilities is None else float(probabilities[i])
         if self.with_probabilities and self.kind == "jsonl":
@@ -360,7 +379,9 @@ class Writer:
                 line = json.dumps(fields, default=str)
             self.target.write(line + "\n")
             return
-        shown = [f"{value:.6f}" if isinstance(value, float) else value or "" for value in told.values()]
+        shown = [
+            f"{value:.6f}" if isinstance(value, float) else "" if value is None else value for value in told.values()
+        ]
         self._write_cells([*(row.fields.get(column, "") for column in self.columns), *shown, row.reason])
 
     def _write_line(self, row: Row, probabilities: np.ndarray | None) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gpt_classifier.artifact import Artifact, find_checkpoint, open_artifact, save_bundle
+from gpt_classifier.artifact import Artifact, open_artifact, save_bundle
+from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.lora import merge

@@ -7,8 +7,8 @@ head, and what parameters the pooling has, are trained by all of them.
 import torch
 from torch import nn
 
-from gpt_classifier.errors import OptionError
 from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.models.limits import expect_blocks
 
 
 def train_head_only(model: Classifier) -> None:
@@ -29,13 +29,7 @@ def train_last_blocks(model: Classifier, n: int) -> None:
         OptionError: `n` is outside that range.
     """
     depth = model.backbone.depth
-    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= depth:
-        raise OptionError(
-            "n",
-            f"1 to {depth}, the number of blocks of this model",
-            n,
-            "Set {field} in that range, or freeze=none to train everything, embeddings included.",
-        )
+    expect_blocks(n, depth)
     train_head_only(model)
     for i in range(depth + 1 - n, depth + 2):
         for parameter in model.backbone.stage(i):

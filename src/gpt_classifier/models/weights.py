@@ -13,9 +13,6 @@ import logging
 import os
 import pickle
 import re
-import socket
-import urllib.parse
-import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,7 +26,9 @@ from gpt_classifier import torch_files
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.device import expect_memory
 from gpt_classifier.errors import OptionError, UserError, first_line
+from gpt_classifier.hub import expect_hub
 from gpt_classifier.models.gpt import GPT, GPTConfig
+from gpt_classifier.models.limits import expect_weights
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +71,8 @@ def locate_weights(weights: str, hub: str | None = None, revision: str | None = 
     """
     if weights == "random":
         return None
+    expect_weights(weights)
     path = _fetch(hub, revision) if weights == "pretrained" else Path(weights).expanduser()
-    if not path.exists():
-        raise OptionError("weights", "pretrained, random or a path", weights, f"{path} does not exist.")
     return path.absolute()
 
 
@@ -189,7 +187,7 @@ def _fetch(hub: str | None, revision: str | None) -> Path:
 
     try:
         if not isinstance(try_to_load_from_cache(hub, "model.safetensors", revision=revision), str):
-            _expect_connection()
+            expect_hub()
             try:
                 hf_hub_download(hub, "config.json", revision=revision)
             except LocalEntryNotFoundError:  # no network: the weights can't be fetched either
@@ -206,28 +204,6 @@ def _fetch(hub: str | None, revision: str | None) -> Path:
             f"of a local copy as weights. experiment=quickstart needs no network."
         ) from error
     return Path(path)
-
-
-ANSWER_WITHIN = 4  # seconds
-
-
-def _expect_connection() -> None:
-    """Fail at once without a network: the Hub's own client tries for half a minute.
-
-    Raises:
-        OSError: the Hub's address is unknown or does not answer. Behind a proxy, and in offline mode, which fails by
-            itself, nothing is tried.
-    """
-    from huggingface_hub import constants
-
-    address = urllib.parse.urlsplit(constants.ENDPOINT)
-    if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or not address.hostname:
-        return
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((address.hostname, port), timeout=ANSWER_WITHIN).close()
-    except OSError as error:
-        raise OSError(f"{address.hostname} can't be reached ({error}).") from error
 
 
 SETTINGS: dict[str, tuple[Any, ...]] = {

@@ -1,332 +1,210 @@
-"""Files of rows, read one by one with all their columns: CSV, TSV, JSON lines, Parquet, and lines of text.
+"""Files of rows, read one by one with all their columns, whatever they are written as.
 
 Training reads its tables here, and prediction its input. What can't be read at all is an `OptionError` that names
-`path`, `encoding`, `separator` or `quoting`; a row that is none of its table is a `Row` with a reason.
+`path`, `encoding`, `separator`, `quoting` or `sheet`; a row that is none of its table is a `Row` with a reason.
 """
 
-import codecs
-import csv
-import io
-import json
-import os
-import stat
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import glob
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import IO, Any
 
-from gpt_classifier.errors import OptionError, UserError, first_line
+from gpt_classifier.errors import OptionError
+from gpt_classifier.tables.excel import read_excel
+from gpt_classifier.tables.opening import name_of, opened
+from gpt_classifier.tables.parquet import MANY_ROWS, read_parquet
+from gpt_classifier.tables.rows import EMPTY_LINE, Row, expect_own_names
+from gpt_classifier.tables.text_rows import read_rows
 
-LONGEST_FIELD = 10_000_000  # characters: more is an unclosed quotation mark
-DEEPEST = 100  # lists and objects inside one another in a line of JSON
-SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-EMPTY_LINE = "the line is empty"
-TOO_MANY_FIELDS = "the row has more fields than the header"
-PARQUET_ROWS, PARQUET_BUFFER = 128, 2**20  # of which a part is held at a time; bytes
+KINDS = {
+    "csv": "csv",
+    "tsv": "tsv",
+    "txt": "txt",
+    "json": "json",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "parquet": "parquet",
+    "xlsx": "xlsx",
+    "xlsm": "xlsx",
+}
+"""How files are read, by their ending."""
+
+ENDINGS = ".csv, .tsv, .txt, .json, .jsonl, .ndjson (each also with .gz), .parquet or .xlsx"
+BINARY = ("parquet", "xlsx")
+"""Kinds of files that can't come from standard input."""
 
 
-@dataclass(slots=True)
-class Row:
-    """One row of a table.
+@dataclass(frozen=True)
+class Style:
+    """How a file is written, as far as it does not tell.
 
     Args:
-        fields: what it holds, by column, as far as it has them.
-        reason: why it is no row of its table, or an empty string.
-        size: its characters.
+        separator: between the columns of a text file, a character or its name; `None` to find it.
+        encoding: of a text file.
+        quoting: of a text file: `minimal` understands quoted fields, `none` takes quotation marks for text.
+        sheet: of a workbook; `None` for the first.
+        keep_bytes: take bytes that the encoding does not know as lone surrogates, instead of refusing the file.
     """
 
-    fields: dict[str, Any]
-    reason: str = ""
-    size: int = 0
+    separator: str | None = None
+    encoding: str = "utf-8"
+    quoting: str = "minimal"
+    sheet: str | None = None
+    keep_bytes: bool = False
 
 
-class _Whole(io.BufferedReader):
-    """A regular file that must not end before the size that it had when it was opened."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self.path = path
-        found = os.fstat(self.fileno())
-        self.expected = found.st_size if stat.S_ISREG(found.st_mode) else 0
-
-    def read1(self, size: int = -1, /) -> bytes:
-        part = super().read1(size)
-        if not part and self.expected and self.tell() < self.expected:
-            raise OptionError(
-                "path",
-                f"a file that stays as it is while it is read, {self.expected:,} bytes",
-                f"{self.path}, which ended after {self.tell():,} bytes",
-            )
-        return part
+def ending_of(path: Path) -> str:
+    """A file's ending in lower case without a dot; of a compressed file that before `.gz`."""
+    if path.suffix.lower() == ".gz":
+        path = path.with_suffix("")
+    return path.suffix.lower().removeprefix(".")
 
 
-def name_of(path: Path | None) -> str:
-    """How messages call a file, or standard input."""
-    return str(path or "standard input")
-
-
-def text_encoding(name: str) -> str:
-    """Python's own name of an encoding.
+def kind_of(path: Path) -> str:
+    """How a file is read, by its ending.
 
     Raises:
-        OptionError: of `encoding`: there is none of that name, or it encodes something other than text, as `hex` does.
+        OptionError: of `path`: the ending does not tell.
     """
-    try:
-        "".encode(name)
-        return codecs.lookup(name).name
-    except (LookupError, TypeError, ValueError) as error:
-        raise OptionError("encoding", "an encoding of text that Python knows by name, such as utf-8", name) from error
+    ending = ending_of(path)
+    if ending not in KINDS:
+        hint = "Rename the file by what it holds." if ending != "xls" else "Save it as .xlsx."
+        found = f"{path}, which has {f'the ending .{ending}' if ending else 'no ending'}"
+        raise OptionError("path", f"a file ending in {ENDINGS}", found, hint)
+    return KINDS[ending]
+
+
+def files_of(given: str | PathLike[str]) -> list[Path]:
+    """The files that a path names: one, or those that fit a pattern such as `reviews/*.csv`, in order of their names.
+
+    `~` is the user's own folder, `**` any folders, and a file that is there under the very name is no pattern.
+
+    Raises:
+        OptionError: of `path`: there are none.
+    """
+    path = Path(given).expanduser()
+    if path.is_dir():
+        hint = f"Set {{field}}='{path / '*.csv'}' for all CSV files in it."
+        raise OptionError("path", "a file of texts", f"{path}, which is a folder", hint)
+    if path.exists():
+        return [path]
+    if not set("*?[") & set(str(path)):
+        raise OptionError("path", "a file of texts", f"{path}, and there is no file {path}")
+    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not found:
+        raise OptionError("path", "files of texts", f"{path}, and there are no files that fit it")
+    return found
+
+
+class Rows:
+    """The rows of a table in one file, or in several with the same columns, read as they are asked for.
+
+    Args:
+        columns: names of columns; none where each row has keys of its own.
+        rows: of the first file.
+        paths: of all files; `None` is standard input.
+        open_file: opens one, as columns and rows.
+        typed: whether values have types, as not in tables of text.
+    """
+
+    def __init__(
+        self,
+        columns: list[str],
+        rows: Iterator[Row],
+        paths: Sequence[Path | None],
+        open_file: Callable[[Path | None], AbstractContextManager[tuple[list[str], Iterator[Row]]]],
+        typed: bool,
+    ) -> None:
+        self.columns = columns
+        self.typed = typed
+        self.paths = paths
+        self._rows = rows
+        self._open = open_file
+        self._starts = [0]  # of each file that was opened, the number of its first row
+
+    @property
+    def name(self) -> str:
+        """How messages call the files."""
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return name_of(self.paths[0]) + more
+
+    def place(self, number: int) -> str:
+        """How messages call a row that was read, by its number from 0."""
+        if len(self.paths) == 1:
+            return f"data row {number + 1}"
+        file = bisect_right(self._starts, number) - 1
+        return f"data row {number - self._starts[file] + 1} of {self.paths[file]}"
+
+    def __iter__(self) -> Iterator[Row]:
+        number = 0
+        for row in self._rows:
+            number += 1
+            yield row
+        for path in self.paths[1:]:
+            with self._open(path) as (columns, rows):
+                self._expect_same(columns, path)
+                self._starts.append(number)
+                for row in rows:
+                    number += 1
+                    yield row
+
+    def _expect_same(self, columns: list[str], path: Path | None) -> None:
+        if set(columns) != set(self.columns):
+            missing = [f"no {column!r}" for column in self.columns if column not in columns]
+            added = [f"also {column!r}" for column in columns if column not in self.columns]
+            raise OptionError(
+                "path",
+                f"files with the columns of {name_of(self.paths[0])}",
+                f"{name_of(path)}, which has {', '.join((missing + added)[:5])}",
+            )
 
 
 @contextmanager
-def opened(path: Path | None, encoding: str, keep_bytes: bool = False) -> Iterator[IO[str]]:
-    """A text file, without its byte order mark, for `read_rows`.
+def opened_table(
+    paths: Sequence[Path | None],
+    style: Style = Style(),
+    wanted: Sequence[str] = (),
+    kind: str | None = None,
+    training: bool = False,
+) -> Iterator[Rows]:
+    """The rows of files of one table.
 
     Args:
-        path: of the file; `None` is standard input.
-        encoding: a name that Python knows.
-        keep_bytes: take bytes that the encoding does not know as lone surrogates, instead of refusing the file.
+        paths: of files, at least one; `None` is standard input.
+        style: how they are written.
+        wanted: columns that are asked for, by which separators and orientations are found.
+        kind: one of `KINDS`, how to read them; `None` for what the ending of each says.
+        training: leave empty lines of JSON lines out, take several columns without a name, as spreadsheets write them,
+            and a `.txt` file as a table, instead of a text a line.
 
     Raises:
-        OptionError: of `encoding`: there is no such encoding, or the file is in another one. Of `path`: the file
-            becomes shorter while it is read.
-        OSError: it can't be opened.
+        OptionError: a file can't be read as what it is, or two columns of it have one name.
+        UserError: reading it needs an extra.
     """
-    name = text_encoding(encoding)
-    source: Any = _Whole(path) if path else sys.stdin.buffer
-    errors = "surrogateescape" if keep_bytes else "strict"
-    with io.TextIOWrapper(source, "utf-8-sig" if name == "utf-8" else name, errors, newline="") as text:
-        if name == "utf-8" and source.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            found = f"{encoding}, and it begins like utf-16"
-            raise OptionError("encoding", f"the encoding of {name_of(path)}", found)
-        try:
-            yield text
-        except UnicodeEncodeError:  # of what is written meanwhile
-            raise
-        except UnicodeError as error:
-            raise OptionError("encoding", f"the encoding of {name_of(path)}", f"{encoding}: {error}") from error
 
+    @contextmanager
+    def open_file(path: Path | None) -> Iterator[tuple[list[str], Iterator[Row]]]:
+        how = kind_here(path)
+        with ExitStack() as stack:
+            if how == "parquet":
+                assert path is not None
+                columns, rows = read_parquet(path, *((wanted, MANY_ROWS) if training else ()))
+            elif how == "xlsx":
+                assert path is not None
+                columns, rows = read_excel(path, style.sheet)
+            else:
+                source = stack.enter_context(opened(path, style.encoding, style.keep_bytes))
+                columns, rows = read_rows(source, how, name_of(path), style.separator, style.quoting, wanted)
+            expect_own_names((column for column in columns if column or not training), name_of(path))
+            yield columns, (row for row in rows if row.reason != EMPTY_LINE) if training else rows
 
-def read_rows(
-    source: IO[str], kind: str, name: str, separator: str = ",", quoting: str = "minimal"
-) -> tuple[list[str], Iterator[Row]]:
-    """The columns of a text file and its rows, read as they are asked for.
+    def kind_here(path: Path | None) -> str:
+        found = kind or (kind_of(path) if path else "txt")
+        return "tsv" if training and found == "txt" else found
 
-    Args:
-        source: opened with `newline=""`.
-        kind: `csv` for a table with a header, `jsonl` or `txt`, a line a text.
-        name: of the file, for messages.
-        separator: between the columns of a `csv`.
-        quoting: of a `csv`: `minimal`, or `none` where quotation marks are text.
-
-    Returns:
-        Names of columns; none of `jsonl`, of which each row has keys of its own. And the rows: empty lines of a `csv`
-        with several columns are none, but those of the other kinds are.
-
-    Raises:
-        OptionError: it is no such file, two columns have one name, or, while rows are read, it can't be read on.
-    """
-    if kind == "txt":
-        return ["text"], (Row({"text": line}, size=len(line)) for line in _lines(source, name))
-    if kind == "jsonl":
-        return [], (_json_row(line) for line in _lines(source, name))
-    return _read_table(source, name, separator, quoting)
-
-
-def find_separator(path: Path, encoding: str, wanted: Iterable[str], usual: str) -> str:
-    """What separates the columns of a table: the usual separator, unless only another one makes the wanted columns.
-
-    Args:
-        path: of the file.
-        encoding: of it; whether it is right is seen when the file is read.
-        wanted: names of columns.
-        usual: for files of that ending.
-    """
-    with path.open(encoding="utf-8-sig" if text_encoding(encoding) == "utf-8" else encoding, errors="replace") as file:
-        header = file.readline(LONGEST_FIELD)
-    for separator in (usual, *SEPARATORS.values()):
-        if set(wanted) <= set(next(csv.reader([header], delimiter=separator), [])):
-            return separator
-    return usual
-
-
-def _lines(source: IO[str], name: str) -> Iterator[str]:
-    number = 0
-    while line := source.readline(LONGEST_FIELD):
-        number += 1
-        if len(line) == LONGEST_FIELD:
-            expected = f"a file with lines of fewer than {LONGEST_FIELD:,} characters"
-            raise OptionError("path", expected, f"{name}, where line {number} has more")
-        yield line.rstrip("\r\n")
-
-
-def _json_row(line: str) -> Row:
-    if not line.strip():
-        return Row({"line": line}, EMPTY_LINE, len(line))
-    try:
-        fields = json.loads(line)
-        deep = line.count("[") + line.count("{") > DEEPEST and _is_deeper(fields, DEEPEST)
-    except RecursionError:
-        deep = True
-    except ValueError as error:
-        return Row({"line": line}, f"the line is not JSON: {first_line(error)}", len(line))
-    if deep:
-        return Row({"line": line}, f"the line has more than {DEEPEST} lists and objects inside one another", len(line))
-    if not isinstance(fields, dict):
-        return Row({"line": fields}, "the line is not a JSON object", len(line))
-    return Row(fields, size=len(line))
-
-
-def _is_deeper(value: Any, depth: int) -> bool:
-    """Whether lists and objects are inside one another more than `depth` times."""
-    level = [value]
-    for _ in range(depth + 1):
-        level = [item for item in level if isinstance(item, dict | list)]
-        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
-    return bool(level)
-
-
-def _read_table(source: IO[str], name: str, separator: str, quoting: str) -> tuple[list[str], Iterator[Row]]:
-    style: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quoting == "none" else {"strict": True}
-    try:
-        reader = csv.reader(source, delimiter=separator, **style)
-    except (TypeError, ValueError) as error:
-        raise OptionError("separator", "one character", repr(separator)) from error
-    found = _guarded(reader, name, quoting)
-    columns = next(found, [])
-    if not columns:
-        raise OptionError("path", f"a table with columns separated by {separator!r}", f"{name}, which has no header")
-
-    def rows() -> Iterator[Row]:
-        width = len(columns)
-        for values in found:
-            if width > 1 and (not values or (len(values) == 1 and values[0] and not values[0].strip())):
-                continue  # an empty line between rows; of one column it is a row with an empty text
-            fields = dict(zip(columns, values or [""], strict=False))
-            reason = ""
-            if len(values) > width:
-                reason = f"{TOO_MANY_FIELDS}: {values[width:]}"
-            yield Row(fields, reason, sum(map(len, values)))
-
-    return columns, rows()
-
-
-def _guarded(reader: Any, name: str, quoting: str) -> Iterator[list[str]]:
-    try:
-        yield from _long_rows(reader)
-    except csv.Error as error:
-        place = f"before line {reader.line_num} ({error})"
-        if quoting == "none":
-            raise OptionError("path", "a table that can be read", f"{name}, which can't be {place}") from error
-        raise OptionError(
-            "quoting",
-            "none, or a file where quotation marks quote whole fields",
-            f"minimal, and {name} has a quotation mark that does not quote a whole field, {place}",
-        ) from error
-
-
-def _long_rows(reader: Any) -> Iterator[list[str]]:
-    """The rows of a `csv.reader`, with fields of up to `LONGEST_FIELD` characters.
-
-    The module's own limit, `csv.field_size_limit`, is one for the whole process: it is set while a row is read, and
-    set back.
-    """
-    while True:
-        before = csv.field_size_limit(LONGEST_FIELD)
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        finally:
-            csv.field_size_limit(before)
-        yield row
-
-
-def expect_own_names(columns: Iterable[str], name: str) -> None:
-    """Refuse a table of which two columns have one name.
-
-    Raises:
-        OptionError: of `path`: they have.
-    """
-    seen: set[str] = set()
-    for column in columns:
-        if column in seen:
-            raise OptionError("path", "a file whose columns have different names", f"{name}, with two named {column!r}")
-        seen.add(column)
-
-
-def expect_column(option: str, column: str, columns: Sequence[str], name: str) -> None:
-    """Refuse a table without a column.
-
-    Raises:
-        OptionError: of `option`: there is none.
-    """
-    if column not in columns:
-        shown = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
-        raise OptionError(option, f"a column of {name} ({shown})", repr(column), "Set {field} to one of these.")
-
-
-def read_parquet(
-    path: Path, wanted: Sequence[str] | None = None, rows_at_once: int = PARQUET_ROWS
-) -> tuple[list[str], Iterator[Row]]:
-    """The columns of a Parquet file and its rows, with Python's values, read as they are asked for.
-
-    A value that Python has no word for, such as a date after the year 9999, becomes a string that says so.
-
-    Args:
-        path: of the file.
-        wanted: columns that rows have; `None` for all.
-        rows_at_once: that are Python values at a time: more are faster, and take more memory.
-
-    Raises:
-        OptionError: of `path`: it can't be read, or two columns have one name.
-        UserError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError('Reading Parquet needs the extra of that name: pip install -e ".[parquet]"') from error
-    damage = (OSError, ValueError, OverflowError, pyarrow.ArrowException)
-    try:
-        # a part of a column at a time, not all of a row group, which may be all of the file
-        file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=PARQUET_BUFFER)
-    except damage as error:
-        raise OptionError("path", "a Parquet file", f"{path}: {first_line(error)}") from error
-    columns = file.schema_arrow.names
-    expect_own_names(columns, str(path))
-    chosen = [column for column in columns if wanted is None or column in wanted]
-
-    def rows() -> Iterator[Row]:
-        with file:
-            batches = file.iter_batches(batch_size=rows_at_once, columns=wanted and chosen)
-            while True:
-                try:
-                    batch = next(batches)
-                except StopIteration:
-                    return
-                except damage as error:
-                    raise OptionError("path", "a whole Parquet file", f"{path}: {first_line(error)}") from error
-                for values in zip(*(_python_values(batch[column]) for column in chosen), strict=True):
-                    size = sum(len(value if isinstance(value, str) else str(value)) for value in values)
-                    yield Row(dict(zip(chosen, values, strict=True)), size=size)
-
-    return columns, rows()
-
-
-def _python_values(column: Any) -> list[Any]:
-    """The values of a pyarrow array."""
-    try:
-        return column.to_pylist()
-    except (ValueError, OverflowError):  # one of them is none that Python can hold
-        return [_python_value(column, place) for place in range(len(column))]
-
-
-def _python_value(column: Any, place: int) -> Any:
-    try:
-        return column[place].as_py()
-    except UnicodeDecodeError as error:
-        return error.object.decode("utf-8", "surrogateescape") if isinstance(error.object, bytes) else ""
-    except (ValueError, OverflowError):
-        return " ".join(column.slice(place, 1).to_string(indent=0).split())[1:-1].strip()
+    typed = any(kind_here(path) not in ("csv", "tsv") for path in paths)
+    with open_file(paths[0]) as (columns, rows):
+        yield Rows(columns, rows, paths, open_file, typed)

@@ -215,6 +215,7 @@ def build_module(
         lora=model.lora,
         base=base,
         note=data.report.note,
+        whole_numbers=data.whole_numbers,
     )
     prefix = None if sharded else build_prefix(cfg, data, model, compute_type, base)
     if prefix is None:  # a prefix converts its weights itself, and only if it has to compute

@@ -13,6 +13,7 @@ from gpt_classifier import figures
 from gpt_classifier.atomic import write_table
 from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS, Confusion
 from gpt_classifier.data.prepare import SPLITS
+from gpt_classifier.data.sources import EXTRA, extra_columns
 from gpt_classifier.tasks import Metrics, scalars
 from gpt_classifier.training.curves import curves
 from gpt_classifier.training.hyperparameters import Trial, log_trial
@@ -165,7 +166,10 @@ def log_best(
 
 
 def misclassified(found: SplitPredictions, messages: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
-    """Messages with a wrong prediction, the most confident first: true class, predicted class, probability, text."""
+    """Messages with a wrong prediction, the most confident first: true and predicted class, probability, text.
+
+    Other columns of their source stand before the text.
+    """
     confidence = found.confidence.tolist()
     wrong = torch.nonzero(found.predicted != found.targets).flatten().tolist()
     wrong.sort(key=lambda i: -confidence[i])
@@ -175,6 +179,7 @@ def misclassified(found: SplitPredictions, messages: pd.DataFrame, class_names: 
             "true": [class_names[targets[i]] for i in wrong],
             "predicted": [class_names[predicted[i]] for i in wrong],
             "probability": [round(confidence[i], 4) for i in wrong],
+            **{name: messages[name].iloc[wrong].tolist() for name in extra_columns(messages)},
             "text": [texts[i] for i in wrong],
         }
     )
@@ -184,11 +189,10 @@ def _markdown(table: pd.DataFrame) -> str:
     lines = [
         f"{len(table)} misclassified messages",
         "",
-        "| true | predicted | probability | text |",
-        "|---|---|---|---|",
+        "| " + " | ".join(_cell(name.removeprefix(EXTRA)) for name in map(str, table.columns)) + " |",
+        "|---" * len(table.columns) + "|",
     ]
-    for row in table.head(LONGEST_TABLE).itertuples(index=False):
-        cells = (row.true, row.predicted, f"{row.probability:.4f}", row.text)
+    for cells in table.head(LONGEST_TABLE).itertuples(index=False):
         lines.append("| " + " | ".join(_cell(str(cell)) for cell in cells) + " |")
     if len(table) > LONGEST_TABLE:
         lines += ["", f"… and {len(table) - LONGEST_TABLE} more"]

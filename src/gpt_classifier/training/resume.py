@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.artifact import Spec, open_artifact
+from gpt_classifier.checkpoints import RESUME, resumable_path
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.errors import UserError
 from gpt_classifier.training.context import RunContext
@@ -53,21 +54,18 @@ def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
     Raises:
         UserError: it is missing, damaged, holds weights only, was written within an epoch, or is of another run.
     """
-    path = Path(ckpt_path).expanduser()
-    hint = "Set ckpt_path to the checkpoints/last.ckpt of the run that is to go on."
-    if not path.is_file():
-        raise UserError(f"ckpt_path: there is no file {path}. {hint}")
+    path = resumable_path(ckpt_path)
     try:
         artifact = open_artifact(path)
     except UserError as error:
-        raise UserError(f"ckpt_path: {str(error).removeprefix('checkpoint: ')} {hint}") from error
+        raise UserError(f"ckpt_path: {str(error).removeprefix('checkpoint: ')} {RESUME}") from error
     checkpoint = artifact.rest
     if "optimizer_states" not in checkpoint:
-        raise UserError(f"ckpt_path: {path} holds weights only, without the optimizer's state. {hint}")
+        raise UserError(f"ckpt_path: {path} holds weights only, without the optimizer's state. {RESUME}")
     if not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
         raise UserError(
             f"ckpt_path: {path} was written in the middle of an epoch; only a checkpoint from the end of one can be "
-            f"resumed. {hint}"
+            f"resumed. {RESUME}"
         )
     found, expected = _of_spec(artifact.spec), _of_spec(module.spec)
     kept = checkpoint["progress"]["settings"]

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpt_classifier.atomic import write_json, write_table, write_text
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import text_hash
+from gpt_classifier.data.sources import extra_columns
 from gpt_classifier.device import peak_memory_gb
 from gpt_classifier.signals import ended_in_order
 from gpt_classifier.training import report
@@ -144,10 +145,10 @@ def count_parameters(module: ClassifierModule) -> dict[str, int]:
 def keep_inputs(config: DictConfig, run_dir: Path, data: MessageDataModule) -> None:
     """The resolved configuration and the splits: the messages' rows in their source, labels, hashes, perhaps texts."""
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    columns = ["row", "label", "hash", *(["text"] if data.keeps_texts else [])]
     for name in data.splits:
         frame = data.split_frame(name)
         frame["hash"] = frame["text"].map(text_hash)
+        columns = ["row", "label", "hash", *(["text", *extra_columns(frame)] if data.keeps_texts else [])]
         write_table(run_dir / "splits" / f"{name}.csv", frame[columns], quoting=csv.QUOTE_ALL)
 
 

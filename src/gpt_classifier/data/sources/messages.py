@@ -6,6 +6,14 @@ from typing import Protocol
 
 import pandas as pd
 
+EXTRA = "extra."
+"""How columns of a frame begin that are other columns of the source."""
+
+
+def extra_columns(frame: pd.DataFrame) -> list[str]:
+    """Those columns of a frame that are other columns of the source."""
+    return [column for column in map(str, frame.columns) if column.startswith(EXTRA)]
+
 
 @dataclass(frozen=True)
 class Messages:
@@ -15,14 +23,17 @@ class Messages:
         frame: columns `text` and `label` (both `str`, neither empty); `split`: `val` or `test` for rows that
             the source itself assigns, `None` for those that are yet to be split; and `row`, the number of the row in
             the source, from 0, gaps included (counted where it is missing). Where the source has them also `group`
-            (messages that belong together), `time` (numbers or dates) and `weight` (in the training loss).
+            (messages that belong together), `time` (numbers or dates) and `weight` (in the training loss). And other
+            columns of the source, such as an id, each as `EXTRA` and its name, for tables of predictions.
         class_names: the labels, in the order of their ids.
         note: something that every report on this data must say; empty if nothing.
+        whole_numbers: whether the labels are whole numbers in the source, and class names how these are written.
     """
 
     frame: pd.DataFrame
     class_names: list[str]
     note: str = ""
+    whole_numbers: bool = False
 
 
 class Source(Protocol):

@@ -13,9 +13,9 @@ import pandas as pd
 
 from gpt_classifier.data.download import fetch_member, read_member, sha256
 from gpt_classifier.data.sources.messages import Messages
-from gpt_classifier.data.sources.table import Quoting, check_quoting
 from gpt_classifier.errors import OptionError, UserError
-from gpt_classifier.tables.reading import Row
+from gpt_classifier.tables.labelled import Quoting, check_quoting
+from gpt_classifier.tables.rows import Row
 from gpt_classifier.tables.usable import find_usable
 
 log = logging.getLogger(__name__)

@@ -1,206 +1,92 @@
-"""Tables of the user's own: CSV, TSV, JSON lines or Parquet."""
+"""Tables of the user's own."""
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import date
 from numbers import Real
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from gpt_classifier.data.sources.messages import Messages, in_order
-from gpt_classifier.errors import OptionError, expect_one_of
-from gpt_classifier.tables.reading import (
-    EMPTY_LINE,
-    SEPARATORS,
-    Row,
-    expect_column,
-    expect_own_names,
-    find_separator,
-    opened,
-    read_parquet,
-    read_rows,
-)
+from gpt_classifier.data.sources.messages import EXTRA, Messages, in_order
+from gpt_classifier.errors import OptionError
+from gpt_classifier.tables.labelled import LabelledFiles, LabelledTable
+from gpt_classifier.tables.reading import Rows
 from gpt_classifier.tables.texts import label_name, why_no_label
-from gpt_classifier.tables.usable import Found, find_usable
-
-Quoting = Literal["none", "minimal"]
-
-HINTS = {
-    "encoding": "Save the file as UTF-8, or set {field} to what it is, often latin-1, cp1252 or utf-16.",
-    "quoting": "Set {field}=none if its quotation marks are text, or fix the file.",
-}
-"""What fixes a file that can't be read, by the field of the error."""
+from gpt_classifier.tables.usable import Found
 
 
-def check_quoting(quoting: str) -> None:
-    """Refuse what is none of the ways to take quotation marks.
-
-    Raises:
-        OptionError: of `quoting`.
-    """
-    expect_one_of("quoting", quoting, ("none", "minimal"))
-
-
-class Table:
-    """Texts and labels in a CSV, TSV, JSONL or Parquet file, told apart by the file's ending.
-
-    Values are used as they are in the file: a number is no text, and whole numbers keep all their digits. Rows without
-    a text or a label, and those that are no row of their table, are refused, and counted by reason.
-
-    Args:
-        path: the file; split into train, validation and test as far as those are not given.
-        text_column: its column of texts.
-        label_column: its column of labels, strings or whole numbers, any number of classes. Other numbers and truth
-            values are taken by how Python writes them.
-        val_path: a file of the same form with the validation set, taken as it is.
-        test_path: a file of the same form with the test set, taken as it is.
-        separator: between the columns of a text file, one character; `None` for a comma, or a tab in a `.tsv` or `.txt`
-            file.
-        encoding: of a text file.
-        quoting: `minimal` understands quoted fields, `none` takes quotation marks for text.
-        drop_incomplete: leave out rows that can't be used, with a warning, instead of refusing them.
-        group_column: its column of what belongs together, such as a customer, for `split=grouped`; `None` for none.
-        time_column: its column of numbers, dates or ISO 8601 strings, for `split=time`; `None` for none.
+class Table(LabelledTable):
+    """A table of texts and labels as a source of messages.
 
     Raises:
         UserError: on `load`, when a file, a column or a value is not as expected.
     """
 
-    def __init__(
-        self,
-        path: str | None,
-        text_column: str,
-        label_column: str,
-        val_path: str | None = None,
-        test_path: str | None = None,
-        separator: str | None = None,
-        encoding: str = "utf-8",
-        quoting: Quoting = "minimal",
-        drop_incomplete: bool = False,
-        group_column: str | None = None,
-        time_column: str | None = None,
-    ) -> None:
-        if path is None:
-            raise OptionError("path", "a file of texts and labels", path, "Set {field}=FILE.")
-        check_quoting(quoting)
-        for option, given in {"path": path, "val_path": val_path, "test_path": test_path}.items():
-            if not isinstance(given, str | os.PathLike | None):
-                raise OptionError(option, "a path", given)
-        if text_column == label_column:
-            raise OptionError("label_column", "another column than that of texts", repr(label_column))
-        self.paths = {None: path, "val": val_path, "test": test_path}
-        columns = {"text": text_column, "label": label_column, "group": group_column, "time": time_column}
-        self.columns = {role: column for role, column in columns.items() if column is not None}
-        self.separator = separator
-        self.encoding = encoding
-        self.quoting = quoting
-        self.drop_incomplete = drop_incomplete
-
     def prepare(self) -> None:
         pass
 
     def load(self) -> Messages:
-        parts = {split: self._load_file(Path(path).expanduser(), split) for split, path in self.paths.items() if path}
+        tables = {split: files.read() for split, files in self.parts.items()}
+        parts = {split: _frame(self.parts[split], split, *table) for split, table in tables.items()}
         class_names = in_order(parts[None]["label"].unique())
         for split, part in parts.items():
-            unknown = sorted(set(part["label"]) - set(class_names))
-            if unknown:
-                raise OptionError(
-                    f"{split}_path",
-                    f"a file with the labels of the training file ({', '.join(class_names[:10])})",
-                    f"{self.paths[split]}, where {unknown[0]!r} is a label too",
-                )
-        return Messages(pd.concat(parts.values(), ignore_index=True), class_names)
-
-    def _load_file(self, path: Path, split: str | None) -> pd.DataFrame:
-        option = f"{split}_path" if split else "path"
-        if not path.is_file():
-            raise OptionError(option, "a file of texts and labels", f"{path}, and there is no file {path}")
-        with _hints(option), self._rows(path) as (columns, rows):
-            if columns:
-                self._expect_columns(columns, path)
-            found = find_usable(rows, self.columns)
-        if found.keys:
-            self._expect_columns(columns or list(found.keys), path)
-        found.without_unusable(str(path), option, self.drop_incomplete)
-        frame = pd.DataFrame(
-            {"label": found.columns["label"], "text": found.columns["text"], "row": found.numbers}
-        ).assign(split=split)
-        return self._with_order(frame, found, path)
-
-    def _expect_columns(self, columns: list[str], path: Path) -> None:
-        for role, column in self.columns.items():
-            expect_column(f"{role}_column", column, columns, str(path))
-
-    @contextmanager
-    def _rows(self, path: Path) -> Iterator[tuple[list[str], Iterable[Row]]]:
-        """The columns of a file, none where each row has its own, and its rows."""
-        match path.suffix.lower():
-            case ".csv" | ".tsv" | ".txt" as ending:
-                separator = SEPARATORS.get(self.separator or "", self.separator) or find_separator(
-                    path, self.encoding, self.columns.values(), "," if ending == ".csv" else "\t"
-                )
-                with opened(path, self.encoding) as source:
-                    columns, rows = read_rows(source, "csv", str(path), separator, self.quoting)
-                    # spreadsheets write empty columns without a name at the end
-                    expect_own_names((column for column in columns if column), str(path))
-                    yield columns, rows
-            case ".jsonl" | ".ndjson":
-                with opened(path, self.encoding) as source:
-                    _, rows = read_rows(source, "jsonl", str(path))
-                    yield [], (row for row in rows if row.reason != EMPTY_LINE)
-            case ".parquet":
-                yield read_parquet(path, list(self.columns.values()), rows_at_once=2048)
-            case ending:
-                raise OptionError(
-                    "path",
-                    "a file ending in .csv, .tsv, .txt, .jsonl, .ndjson or .parquet",
-                    f"{path}, which has {f'the ending {ending}' if ending else 'no ending'}",
-                    "Rename the file by what it holds; {group}separator sets another separator than a comma (.csv) or "
-                    "a tab (.tsv, .txt).",
-                )
-
-    def _with_order(self, frame: pd.DataFrame, found: Found, path: Path) -> pd.DataFrame:
-        """Messages with their groups and times, as far as there are columns of them."""
-        if "group" in self.columns:
-            values = found.columns["group"]
-            without = next((place for place, value in enumerate(values) if why_no_label(value)), None)
-            if without is not None:
-                raise OptionError(
-                    "group_column",
-                    "a column with a group in every row, a string or a whole number",
-                    f"{self.columns['group']!r}, which has {_shown(values[without])} in data row "
-                    f"{found.numbers[without] + 1} of {path}",
-                )
-            frame["group"] = [label_name(value) for value in values]
-        if "time" in self.columns:
-            values = found.columns["time"]
-            parsed = _as_times(values)
-            if parsed.isna().any():
-                place = int(parsed.isna().to_numpy().argmax())
-                raise OptionError(
-                    "time_column",
-                    "a column of numbers, dates or times as ISO 8601 writes them (2024-05-31 or 2024-05-31T18:30:00)",
-                    f"{self.columns['time']!r}, which has {_shown(values[place])} in data row "
-                    f"{found.numbers[place] + 1} of {path}",
-                )
-            frame["time"] = parsed
-        return frame
+            expect_labels(part, class_names, f"{split}_path", str(self.parts[split].path))
+        whole_numbers = all(found.whole_numbers for found, _ in tables.values())
+        return Messages(pd.concat(parts.values(), ignore_index=True), class_names, whole_numbers=whole_numbers)
 
 
-@contextmanager
-def _hints(option: str) -> Iterator[None]:
-    """Inside, errors of reading a file name its option and say what fixes it."""
-    try:
-        yield
-    except OptionError as error:
-        error.hint = error.hint or HINTS.get(error.field, "")
-        if error.field == "path":
-            error.field = option
-        raise
+def expect_labels(part: pd.DataFrame, class_names: list[str], option: str, name: str) -> None:
+    """Refuse validation or test messages of other classes than those that are trained on.
+
+    Raises:
+        OptionError: there are such.
+    """
+    unknown = sorted(set(part["label"]) - set(class_names))
+    if unknown:
+        raise OptionError(
+            option,
+            f"messages with the labels of training ({', '.join(class_names[:10])})",
+            f"{name}, where {unknown[0]!r} is a label too",
+        )
+
+
+def frame_of(found: Found, split: str | None) -> pd.DataFrame:
+    """The messages of a split, and other columns of their source."""
+    columns = {"label": found.columns["label"], "text": found.columns["text"], "row": found.numbers}
+    others = {EXTRA + name: pd.Series(values, dtype=object) for name, values in found.others.items()}
+    return pd.DataFrame({**columns, **others}).assign(split=split)
+
+
+def _frame(files: LabelledFiles, split: str | None, found: Found, rows: Rows) -> pd.DataFrame:
+    """The messages of a split, with their groups and times as far as there are columns of them, and other columns."""
+    frame = frame_of(found, split)
+    if "group" in files.columns:
+        values = found.columns["group"]
+        without = [bool(why_no_label(value)) for value in values]
+        _expect_all(without, "a group in every row, a string or a whole number", "group", files, found, rows)
+        frame["group"] = [label_name(value) for value in values]
+    if "time" in files.columns:
+        frame["time"] = _as_times(found.columns["time"])
+        expected = "numbers, dates or times as ISO 8601 writes them (2024-05-31 or 2024-05-31T18:30:00)"
+        _expect_all(frame["time"].isna().tolist(), expected, "time", files, found, rows)
+    return frame
+
+
+def _expect_all(without: list[bool], expected: str, role: str, files: LabelledFiles, found: Found, rows: Rows) -> None:
+    """Refuse a column in which a row has no value.
+
+    Raises:
+        OptionError: one has none.
+    """
+    if any(without):
+        first = without.index(True)
+        place = rows.place(found.numbers[first])
+        place = place if len(rows.paths) > 1 else f"{place} of {rows.name}"
+        value = _shown(found.columns[role][first])
+        raise OptionError(
+            f"{role}_column",
+            f"a column {'with' if role == 'group' else 'of'} {expected}",
+            f"{files.columns[role]!r}, which has {value} in {place}",
+        )
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,71 @@
+"""Where checkpoints are. Nothing here takes long to import: a wrong path is told at once."""
+
+from pathlib import Path
+
+from gpt_classifier.errors import UserError
+
+
+def find_checkpoint(name: str, outputs: Path) -> Path:
+    """A checkpoint's path.
+
+    Args:
+        name: the path of a checkpoint, or of a run's folder; or `latest`, the run below a folder of runs that finished
+            last. Of a run it is `best.ckpt`, or `last.ckpt` where its procedure keeps no best epoch.
+        outputs: the folder of runs.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name != "latest":
+        path = Path(name).expanduser().absolute()
+        path = _of_run(path / "checkpoints") if (path / "checkpoints").is_dir() else path
+        expect_there(path)
+        return path
+    runs = {path.parent for kind in ("best", "last") for path in outputs.rglob(f"checkpoints/{kind}.ckpt")}
+    found = [_of_run(run) for run in runs if (run.parent / "metrics.json").exists()]
+    if not found and runs:
+        raise UserError(
+            f"checkpoint=latest: no run below {outputs} has finished. Wait for one, or name a run's folder, such as "
+            f"{next(iter(sorted(runs))).parent}."
+        )
+    if not found:
+        raise UserError(
+            f"checkpoint=latest: no run below {outputs} has a checkpoint. Train one first "
+            f"(gpt-classifier train experiment=quickstart), or name a checkpoint's path."
+        )
+    return max(found, key=lambda path: path.stat().st_mtime).absolute()
+
+
+def _of_run(checkpoints: Path) -> Path:
+    best = checkpoints / "best.ckpt"
+    return best if best.exists() else checkpoints / "last.ckpt"
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of the run that wrote a checkpoint, or the one that the checkpoint lies in."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def expect_there(path: Path) -> None:
+    """Refuse a checkpoint, or the folder of a saved classifier, that is not there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not path.exists():
+        raise UserError(f"checkpoint: there is no file {path}. Give a run's checkpoints/best.ckpt, or latest.")
+
+
+RESUME = "Set ckpt_path to the checkpoints/last.ckpt of the run that is to go on."
+
+
+def resumable_path(ckpt_path: str) -> Path:
+    """The file that `ckpt_path` names.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(ckpt_path).expanduser()
+    if not path.is_file():
+        raise UserError(f"ckpt_path: there is no file {path}. {RESUME}")
+    return path

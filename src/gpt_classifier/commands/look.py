@@ -1,0 +1,128 @@
+"""A look at what a run is asked for, before anything is imported that takes seconds.
+
+All of it is checked again by the code that uses it. What passes there passes here.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, product
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from gpt_classifier.checkpoints import resumable_path
+from gpt_classifier.config import compose
+from gpt_classifier.errors import UserError, option_group
+from gpt_classifier.hub import expect_datasets
+from gpt_classifier.models.limits import expect_blocks, expect_weights
+from gpt_classifier.schema import Option, check_types
+from gpt_classifier.tables.labelled import LabelledTable
+
+SEED = Option("int", low=0, high=2**32 - 1)
+NUMBERS = {
+    "data.batch_size": Option("int", low=1, words=("auto",)),
+    "data.bucket_batches": Option("int", low=1),
+    "data.max_length": Option("int", optional=True, low=1),
+    "data.split_seed": SEED,
+    "data.split_shuffles": Option("int", low=1, high=100),
+    "data.subset_seed": SEED,
+    "data.train_size": Option("float", optional=True, low=0),
+    "data.val_fraction": Option("float", low=0, high=1),
+}
+WITHOUT_FOLDS = {"data.test_fraction": Option("float", low=0, high=1)}
+"""Of `MessageDataModule`, which checks them too, and what depends on others."""
+
+MODULE, TABLE = "gpt_classifier.data.datamodule.MessageDataModule", "gpt_classifier.data.sources.Table"
+HUB = "gpt_classifier.data.sources.HubDataset"
+LAST_BLOCKS, GPT = "gpt_classifier.models.freezing.train_last_blocks", "gpt_classifier.models.gpt.GPTConfig"
+
+MOST_JOBS = 20  # of a sweep that are looked at: composing one takes a tenth of a second
+
+
+def look(cfg: DictConfig) -> None:
+    """Refuse what would fail after seconds: paths, columns and first rows of tables, plain numbers.
+
+    Args:
+        cfg: of a run, composed.
+
+    Raises:
+        UserError: at the first of them.
+    """
+    if cfg.get("ckpt_path"):
+        resumable_path(cfg.ckpt_path)
+    if _target(cfg, "data.module") == MODULE:
+        check_types(cfg, NUMBERS if cfg.data.get("folds") else NUMBERS | WITHOUT_FOLDS)
+    if _target(cfg, "model.backbone") == GPT:
+        with option_group("model"):
+            expect_weights(cfg.model.get("weights", "random"))
+        if _target(cfg, "freeze") == LAST_BLOCKS:
+            with option_group("freeze"):
+                expect_blocks(cfg.freeze.get("n"), cfg.model.backbone.n_layer)
+    look_at_messages(cfg)
+
+
+def look_at_messages(cfg: DictConfig, classes: bool = True) -> None:
+    """Refuse a table that can't be trained on, as far as its first rows tell.
+
+    Args:
+        cfg: of a run, composed.
+        classes: whether one class alone is refused.
+
+    Raises:
+        UserError: it can't.
+    """
+    target = _target(cfg, "data.source")
+    if target not in (TABLE, HUB):
+        return
+    options: Any = OmegaConf.to_container(cfg.data.source, resolve=True)
+    options.pop("_target_")
+    with option_group("data"):
+        if target == TABLE:
+            LabelledTable(**options).look(classes)
+        else:
+            from gpt_classifier.data.sources import HubDataset  # with pandas
+
+            HubDataset(**options)
+            expect_datasets()
+
+
+def _target(cfg: DictConfig, node: str) -> Any:
+    return OmegaConf.select(cfg, f"{node}._target_", default=None, throw_on_resolution_failure=False)
+
+
+def look_at_sweep(arguments: Sequence[str]) -> None:
+    """Look at the jobs of a sweep, before the first begins.
+
+    Args:
+        arguments: of the command. What can't be composed is left to Hydra, which says more.
+
+    Raises:
+        UserError: one of them would fail; which one is told.
+    """
+    for overrides in islice(_jobs(arguments), MOST_JOBS):
+        try:
+            cfg = compose(overrides)
+        except UserError:
+            return
+        try:
+            look(cfg)
+        except UserError as error:
+            raise UserError(f"{error} (in the job {' '.join(overrides)})") from error
+
+
+def _jobs(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """The overrides of each job of a sweep over choices and ranges; none where something else is swept over."""
+    given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(given)
+        choices = [
+            [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
+            if one.is_sweep_override()
+            else [text]
+            for one, text in zip(parsed, given, strict=True)
+            if not one.is_hydra_override()
+        ]
+    except (HydraException, AssertionError):
+        return
+    yield from map(list, product(*choices))
