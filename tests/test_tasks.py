@@ -162,7 +162,7 @@ def test_logits_that_are_no_numbers_have_metrics_all_the_same() -> None:
 def test_picture_of_many_classes_is_of_those_that_are_confused() -> None:
     wrong = np.array([70, 70, 5])
     confusion = Confusion(np.append(np.arange(100), [80, 80, 6]), np.append(np.arange(100), wrong), 100)
-    matrix, names, note = confusion.drawn([f"c{i}" for i in range(100)])
+    matrix, _, names, note = confusion.drawn([f"c{i}" for i in range(100)])
     assert {"c5", "c6", "c70", "c80"} <= set(names)
     assert matrix[names.index("c80"), names.index("c70")] == 2
     assert len(names) == len(matrix) < 50

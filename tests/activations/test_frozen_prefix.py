@@ -54,7 +54,8 @@ def all_positions(model: Classifier, ids: Tensor, lengths: Tensor) -> Tensor:
         weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
         x = x + block.attn.c_proj(torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2))
         x = x + block.mlp(block.ln_2(x))
-    return model.head(model.pooling(model.backbone.ln_f(x), lengths))
+    embedded = [model.backbone.embed(ids, lengths)] if model.pooling.reads_embeddings else []
+    return model.head(model.pooling(model.backbone.ln_f(x), lengths, *embedded))
 
 
 def options(folder: Path | None, **changes: object) -> CacheOptions:
@@ -66,7 +67,7 @@ def prefix_of(model: Classifier, cache: CacheOptions, padded_length: int | None 
     key = PrefixKey(
         weights=None,
         backbone=model.backbone.state(),
-        width=model.backbone.width,
+        width=model.backbone.width * (model.pooling.vectors if depth == model.pooled_depth else 1),
         depth=depth,
         dtype="float32",
         pooling=model.pooling.name() if depth == model.pooled_depth else None,
@@ -117,7 +118,7 @@ def test_training_is_the_same_over_fifty_steps(
         T = padded_length or max(len(rows[i]) for i in chosen)
         ids, lengths = pad([rows[i] for i in chosen], T, 0)
         theirs = all_positions(reference, ids, lengths)
-        found = ours.suffix(prefix.gather("train", chosen), lengths, depth) if depth else ours(ids, lengths)
+        found = ours.suffix(prefix.gather("train", chosen), lengths, depth, ids) if depth else ours(ids, lengths)
         torch.testing.assert_close(found, theirs, atol=1e-4, rtol=1e-4)
         losses = [F.cross_entropy(logits, labels) for logits in (theirs, found)]
         assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-4)

@@ -222,13 +222,14 @@ class Attentive(Pooling):
 def test_pooling_of_a_users_own_is_trained_cached_and_saved(freeze: str, tmp_path: Path) -> None:
     texts, labels = messages()
     kept, computed = (
-        tiny(pooling=Attentive, freeze=freeze, cache=cache).fit(texts, labels) for cache in ("memory", False)
+        tiny(pooling=Attentive, freeze=freeze, cache=cache, validation=0).fit(texts, labels)
+        for cache in ("memory", False)
     )
     np.testing.assert_allclose(kept.predict_proba(texts), computed.predict_proba(texts), atol=1e-4)
     kept.save(tmp_path / "own")
     again = TextClassifier.load(tmp_path / "own", device="cpu", precision="32-true")
     np.testing.assert_allclose(again.predict_proba(texts), kept.predict_proba(texts), atol=1e-6)
-    untrained = tiny(pooling=Attentive, freeze=freeze, lr=0.0).fit(texts, labels)
+    untrained = tiny(pooling=Attentive, freeze=freeze, lr=0.0, validation=0).fit(texts, labels)
     weights = [clf._predictor.model.pooling.query.weight for clf in (kept, untrained)]  # type: ignore[union-attr]
     assert not torch.equal(*weights)
 

@@ -67,13 +67,12 @@ def test_classes_are_in_scikit_learns_order(train: Callable[..., Run], tmp_path:
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "reviews.csv", index=False)
     run = train("data=csv", f"data.path={tmp_path / 'reviews.csv'}", "data.train_size=null", "trainer.max_epochs=1")
     classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
-    assert classifier.classes_.tolist() == ["1", "10", "3"]
+    assert classifier.classes_.tolist() == [1, 3, 10]
     texts, labels = run.texts("test"), run.labels("test")
+    labels = [int(label) for label in labels]
     loss = -metrics.get_scorer("neg_log_loss")(classifier, texts, labels)
     assert loss == pytest.approx(run.metrics["best"]["test"]["loss"], abs=1e-4)
-    assert classifier.score(texts, [int(label) for label in labels]) == pytest.approx(
-        run.metrics["best"]["test"]["accuracy"]
-    )
+    assert classifier.score(texts, labels) == pytest.approx(run.metrics["best"]["test"]["accuracy"])
 
 
 def test_what_is_no_text_or_no_device_is_told(run: Run) -> None:

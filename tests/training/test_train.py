@@ -290,13 +290,13 @@ def test_sweep_runs_every_job_although_one_fails(
 ) -> None:
     from train import main
 
-    sweep = [f"hydra.sweep.dir={tmp_path}", "freeze=last_n_blocks", "freeze.n=9,1,2"]
+    sweep = [f"hydra.sweep.dir={tmp_path}", "optimizer.eps=-1,1e-8,1e-6"]
     monkeypatch.setattr(sys, "argv", ["train.py", "-m", *SMALL, *sweep, "trainer.max_epochs=1"])
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 1
     printed = capfd.readouterr()
-    assert "freeze.n: expected 1 to 2" in printed.out + printed.err
+    assert "optimizer: Invalid epsilon value: -1" in printed.out + printed.err
     assert "Traceback" not in printed.out + printed.err
     finished = sorted(path.parent for path in tmp_path.glob("*/metrics.json"))
     assert [path.name[0] for path in finished] == ["1", "2"]
@@ -386,8 +386,9 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
             ["data.pad_to=2000"],
             "data.pad_to: expected a whole number from 1 to 1024, but it is 2000. The model reads at most 1024 tokens",
         ),
-        (["data.max_length=0"], "data.max_length: expected a whole number from 1 to 1024, but it is 0"),
-        (["data.max_length=long"], "data.max_length: expected a whole number from 1 to 1024, but it is long"),
+        (["data.max_length=0"], "data.max_length: expected a whole number of at least 1, but it is 0"),
+        (["data.max_length=2000"], "data.max_length: expected a whole number from 1 to 1024, but it is 2000"),
+        (["data.max_length=long"], "data.max_length: expected a whole number of at least 1, but it is long"),
         (["data.bucket_batches=0"], "data.bucket_batches: expected a whole number of at least 1"),
         (["data.train_size=some"], "data.train_size: expected a number of at least 0, but it is some"),
         (["data.val_fraction=some"], "data.val_fraction: expected a number from 0 to 1"),
@@ -519,7 +520,7 @@ def test_clipped_gradients_and_warm_up_hold_the_weights_back(train: Callable[...
 
 def test_best_is_the_highest_accuracy_and_among_equals_the_lowest_loss(tmp_path: Path) -> None:
     saved = []
-    module = SimpleNamespace(task=SingleLabel(["a", "b"]), predictions={"val": None})
+    module = SimpleNamespace(task=SingleLabel(["a", "b"]), predictions={"val": None}, measured=True)
     trainer = SimpleNamespace(
         sanity_checking=False,
         state=SimpleNamespace(fn="fit"),

@@ -79,12 +79,12 @@ def _plain(text: str) -> str:
 @contextmanager
 def recorded() -> Iterator[None]:
     """Inside a job of a sweep: what becomes of it is written into its folder."""
-    from gpt_classifier.sweeps.results import Record
-
     config = HydraConfig.get()
     if config.mode != RunMode.MULTIRUN:
         yield
         return
+    from gpt_classifier.sweeps.results import Record  # pandas, which a mistake in a single run needs not wait for
+
     folder = Path(config.runtime.output_dir)
     record = Record(config.job.num, varied(), list(config.overrides.task))
     record.write(folder)

@@ -57,6 +57,7 @@ class FitHead(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._fit(trainer, pl_module)
 
+    @torch.inference_mode(False)
     def _fit(self, trainer: Trainer, module: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         fresh, module.model.head_is_fresh = module.model.head_is_fresh, False
