@@ -52,6 +52,19 @@ def test_texts_need_no_flag_and_an_empty_one_is_an_error(checkpoint: str, capsys
         assert stopped.value.code == 2
 
 
+def test_a_threshold_decides_whether_its_class_is_predicted(checkpoint: str, capsys: pytest.CaptureFixture) -> None:
+    def predicted(threshold: str) -> list[str]:
+        main(["--checkpoint", checkpoint, "a lunch", "a prize", "--json", "--threshold", threshold])
+        return [json.loads(line)["predicted_label"] for line in capsys.readouterr().out.splitlines()]
+
+    ham, spam = "=ha\x1b[31mm", "=sp\x1b[32mam"
+    assert predicted(f"{spam}=0") == [spam, spam]
+    assert predicted(f"{spam}=1") == [ham, ham]
+    for wrong in ("eggs=0.5", "0.5", f"{spam}=2", f"{spam}=high"):
+        with pytest.raises(SystemExit, match="--threshold: expected"):
+            main(["--checkpoint", checkpoint, "a lunch", "--threshold", wrong])
+
+
 def test_errors_print_no_control_characters_of_column_names(checkpoint: str, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("bo\x1b[31mdy,n\nhello,1\n")
     with pytest.raises(SystemExit, match=r"--text-column: expected a column of .* \(bo\\x1b\[31mdy, n\)") as stopped:

@@ -40,6 +40,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--top", type=int, default=1, metavar="N", help="the N most probable labels, each with its probability"
     )
+    parser.add_argument(
+        "--threshold",
+        metavar="CLASS=P",
+        help="predict this class from this probability on and only then: spam=0.9; evaluate shows the cost",
+    )
     parser.add_argument("--labels-only", action="store_true", help="labels without probabilities")
     parser.add_argument(
         "--all-probabilities",
@@ -110,6 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"checkpoint {path}", file=sys.stderr)
             if predictor.note:
                 print(printable(predictor.note), file=sys.stderr)
+            threshold = files.threshold_of(options.threshold, predictor.classes) if options.threshold else None
             began = time.perf_counter()
             written = stack.enter_context(files.written(output, options.encoding))
             to_person = output is None and (bool(options.text) or sys.stdout.isatty())
@@ -120,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
                 predictor.classes,
                 options.spreadsheet_safe,
                 for_terminal=to_person,
-                shown=files.Shown(options.top, options.labels_only, options.all_probabilities),
+                shown=files.Shown(options.top, options.labels_only, options.all_probabilities, threshold),
                 whole_numbers=predictor.spec.whole_numbers,
             )
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))

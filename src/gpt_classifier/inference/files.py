@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from gpt_classifier.atomic import without_nan
-from gpt_classifier.errors import OptionError, UserError, printable
+from gpt_classifier.errors import OptionError, UserError, expect_number, printable
 from gpt_classifier.tables import reading
 from gpt_classifier.tables.opening import text_encoding
 from gpt_classifier.tables.rows import Row as TableRow
@@ -286,11 +286,32 @@ class Shown:
         top: how many labels, the most probable first, each with its probability.
         labels_only: nothing but the label, and why there is none.
         all_probabilities: of every class; `None` for up to `MOST_COLUMNS` classes.
+        threshold: a class and the probability from which on it is predicted, and below which it is not, whatever the
+            others have; `None` predicts the most probable class.
     """
 
     top: int = 1
     labels_only: bool = False
     all_probabilities: bool | None = None
+    threshold: tuple[str, float] | None = None
+
+
+def threshold_of(given: str, class_names: Sequence[str]) -> tuple[str, float]:
+    """What `--threshold CLASS=PROBABILITY` says.
+
+    Raises:
+        OptionError: there is no such class, or it is no probability.
+    """
+    name, _, written = given.rpartition("=")
+    if name not in class_names:
+        known = ", ".join(class_names[:10]) + (", …" if len(class_names) > 10 else "")
+        raise OptionError("--threshold", f"CLASS=PROBABILITY with one of the classes {known}", given)
+    try:
+        number: float | str = float(written)
+    except ValueError:
+        number = written
+    expect_number("--threshold", number, 0, 1)
+    return name, float(number)
 
 
 class Writer:
@@ -331,6 +352,7 @@ class Writer:
         self.labels = list(map(int, class_names)) if whole_numbers else self.class_names
         self.labels_only = shown.labels_only
         self.top = min(shown.top, len(class_names))
+        self.threshold = shown.threshold and (self.class_names.index(shown.threshold[0]), shown.threshold[1])
         wanted = len(class_names) <= MOST_COLUMNS if shown.all_probabilities is None else shown.all_probabilities
         self.with_probabilities = wanted and not shown.labels_only
         self.added = [*self._told(None), REASON]
@@ -346,11 +368,19 @@ class Writer:
         if taken and self.kind != "txt":
             raise UserError(f"--input: it already has a column {taken[0]}, which would be overwritten. Rename it.")
 
+    def _ranked(self, probabilities: np.ndarray) -> np.ndarray:
+        """The classes that are told, the predicted one first."""
+        scores = probabilities.copy()
+        if self.threshold:
+            i, least = self.threshold
+            scores[i] = np.inf if scores[i] >= least else -np.inf
+        return np.argsort(-scores, kind="stable")[: self.top]
+
     def _told(self, probabilities: np.ndarray | None) -> dict[str, Any]:
         """What is added to a row, by column; `None` for all of it where there is no prediction."""
         order: list[int | None] = [None] * self.top
         if probabilities is not None:
-            order = list(np.argsort(-probabilities, kind="stable")[: self.top])
+            order = list(self._ranked(probabilities))
         told: dict[str, Any] = {}
         for place, i in enumerate(order, 1):
             ending = f"_{place}" if place > 1 else ""
@@ -388,7 +418,7 @@ class Writer:
         if probabilities is None:
             parts = ["", row.reason]
         else:
-            order = np.argsort(-probabilities, kind="stable")[: self.top]
+            order = self._ranked(probabilities)
             parts = [part for i in order for part in (self.class_names[i], f"{probabilities[i]:.4f}")]
             parts = parts[::2] if self.labels_only else parts
         if not self.labels_only:
