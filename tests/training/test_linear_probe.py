@@ -6,18 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import Run, book_state
-from torch import Tensor
 
 from gpt_classifier.models.gpt import GPT, GPTConfig
+from gpt_classifier.tasks import SingleLabel
 from gpt_classifier.training.linear_probe import STRENGTHS, UNVALIDATED, Seen, probe
 
 PROBED = ["head_init=linear_probe", "pooling=max_and_embeddings", "scheduler=none"]
 
 
-def loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    return F.cross_entropy(logits, targets)
+TASK = SingleLabel(["a", "b", "c"])
 
 
 def noisy(n: int, noise: float, seed: int = 0, truth: int = 0) -> Seen:
@@ -32,7 +30,7 @@ def noisy(n: int, noise: float, seed: int = 0, truth: int = 0) -> Seen:
 def test_probe_is_the_penalised_regression_of_scikit_learn() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     train = noisy(60, 1.0)
-    weight, bias = probe(train, None, loss, 3)
+    weight, bias = probe(train, None, TASK)
     standard = ((train.features - train.features.mean(0)) / train.features.std(0, correction=0) / 7**0.5).numpy()
     expected = linear_model.LogisticRegression(C=UNVALIDATED, tol=1e-8, max_iter=5000).fit(standard, train.targets)
     found = (train.features @ weight.T + bias).softmax(dim=-1)
@@ -41,18 +39,20 @@ def test_probe_is_the_penalised_regression_of_scikit_learn() -> None:
 
 def test_validation_chooses_the_penalty() -> None:
     def size(train: Seen, val: Seen | None) -> float:
-        return float((probe(train, val, loss, 3)[0] * train.features.std(0)).norm())
+        return float((probe(train, val, TASK)[0] * train.features.std(0)).norm())
 
     assert STRENGTHS[0] < UNVALIDATED < STRENGTHS[-1]
     hard, easy = noisy(30, 3.0), noisy(30, 0.1)
     assert size(hard, noisy(300, 3.0, seed=1)) < size(hard, None)
     assert size(easy, noisy(300, 0.1, seed=1)) > size(easy, None)
+    some, doubtful = noisy(30, 0.5), noisy(6, 3.0, seed=1)
+    assert size(some, doubtful) < size(some, None)  # six messages can't tell
 
 
 def test_a_feature_that_is_constant_and_a_class_without_texts_do_no_harm() -> None:
     train = noisy(30, 1.0)
     train.features[:, 2] = 4.0
-    weight, bias = probe(train, None, loss, 5)
+    weight, bias = probe(train, None, SingleLabel("abcde"))
     assert weight.isfinite().all()
     assert bias.isfinite().all()
     assert (train.features @ weight.T + bias).argmax(dim=-1).max() < 3

@@ -30,9 +30,9 @@ def table(folder: Path, counts: dict[str, int]) -> str:
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ({"a": 30, "b": 30}, {"batch_size": 8, "max_epochs": 15, "monitor": "accuracy", "lr": 3e-3}),
-        ({"a": 60, "b": 12}, {"batch_size": 8, "max_epochs": 15, "monitor": "macro_f1", "lr": 3e-3}),
-        ({"a": 6, "b": 6}, {"batch_size": 4, "max_epochs": 15, "monitor": "accuracy", "lr": 3e-3}),
+        ({"a": 30, "b": 30}, {"batch_size": 8, "max_epochs": 10, "monitor": "accuracy", "lr": 3e-3}),
+        ({"a": 60, "b": 12}, {"batch_size": 8, "max_epochs": 10, "monitor": "macro_f1", "lr": 3e-3}),
+        ({"a": 6, "b": 6}, {"batch_size": 4, "max_epochs": 10, "monitor": "accuracy", "lr": 3e-3}),
     ],
 )
 def test_own_data_settle_the_recipe_and_the_run_keeps_it(
@@ -99,6 +99,8 @@ def best(epoch: int, **recall: float) -> dict[str, Any]:
         (curve((0.8, 0.4), (0.8, 0.6), (0.81, 0.9)), best(3), "lowest after epoch 1 and rose to 2.2 times"),
         (curve((0.6, 0.9), (0.8, 0.5), (0.8, 0.5)), best(2, a=1.0, b=0.0), "No message of b was recognised"),
         (curve((0.8, 0.5), (0.81, 0.5), (0.81, 0.5)), best(2), ""),
+        (curve((0.8, 0.5), (0.7, 0.5), (0.7, 0.5)), best(0), "No epoch was better than the linear probe"),
+        (curve((1.0, 0.0), (1.0, 1e-5), (1.0, 1e-3)), best(2), ""),
         ([], {"epoch": 3}, ""),
     ],
 )

@@ -5,7 +5,6 @@ Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,18 +15,16 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
 from gpt_classifier.data.batching import EvaluationBatches
+from gpt_classifier.tasks import Task
 
 log = logging.getLogger(__name__)
 
 MOST_TEXTS = 5_000  # of a split: a head to start from needs no more
 MOST_LOGITS = 5_000_000  # texts times classes, beyond which the probe would take longer than it saves
-STRENGTHS = (1.0, 3.0, 10.0, 30.0)
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 UNVALIDATED = 3.0
 """Inverse strengths of the penalty, as C of scikit-learn's LogisticRegression, and the one where nothing chooses."""
 ITERATIONS = 100
-
-Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""From logits, targets and weights to the mean over the texts, as `Task.loss`."""
 
 
 class Seen(NamedTuple):
@@ -70,7 +67,7 @@ class FitHead(Callback):
         began = time.perf_counter()
         validated = trainer.limit_val_batches and "val" in data.splits
         val = _see(trainer, module, "val") if validated else None
-        weight, bias = probe(_see(trainer, module, "train"), val, module.task.loss, len(module.task.classes))
+        weight, bias = probe(_see(trainer, module, "train"), val, module.task)
         weight, bias = trainer.strategy.broadcast((weight.cpu(), bias.cpu()))
         with torch.no_grad():
             module.model.head.weight.copy_(weight)
@@ -78,14 +75,16 @@ class FitHead(Callback):
         log.info("head     linear probe of %d messages, %.1f s", texts, time.perf_counter() - began)
 
 
-def probe(train: Seen, val: Seen | None, loss: Loss, num_outputs: int) -> tuple[Tensor, Tensor]:
-    """A linear model with an L2 penalty, whose strength the loss on validation chooses.
+def probe(train: Seen, val: Seen | None, task: Task) -> tuple[Tensor, Tensor]:
+    """A linear model with an L2 penalty, whose strength validation chooses.
+
+    It is the strongest one whose loss is within a standard error of the lowest (Breiman et al., "Classification and
+    Regression Trees", 1984): with few messages the lowest itself is chance, and a weak penalty is too sure.
 
     Args:
         train: what it is fitted to.
         val: what chooses, if there is any.
-        loss: of the task.
-        num_outputs: C.
+        task: for its loss.
 
     Returns:
         Weight `(C, F)` and bias `(C,)` for features as they come, although they are standardised for the penalty.
@@ -93,34 +92,42 @@ def probe(train: Seen, val: Seen | None, loss: Loss, num_outputs: int) -> tuple[
     features = train.features
     mean, scale = features.mean(dim=0), features.std(dim=0, correction=0) * features.shape[1] ** 0.5  # (F,)
     scale = torch.where(scale > 0, scale, 1.0)
-    weight = features.new_zeros(num_outputs, features.shape[1], requires_grad=True)
-    bias = features.new_zeros(num_outputs, requires_grad=True)
+    weight = features.new_zeros(len(task.classes), features.shape[1], requires_grad=True)
+    bias = features.new_zeros(len(task.classes), requires_grad=True)
 
     def folded() -> tuple[Tensor, Tensor]:
         return weight.detach() / scale, bias.detach() - weight.detach() @ (mean / scale)
 
     standard = (features - mean) / scale
-    lowest = float("inf")
-    found = folded()
+    found: list[tuple[Tensor, Tensor]] = []
+    losses: list[Tensor] = []  # of each validation message
     for strength in (UNVALIDATED,) if val is None else STRENGTHS:
         optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
         def closure(penalty: float = 0.5 / (strength * len(features))) -> Tensor:
             weight.grad = bias.grad = None
-            total = loss(standard @ weight.T + bias, train.targets, train.weights) + penalty * weight.square().sum()
+            logits = standard @ weight.T + bias
+            total = task.loss(logits, train.targets, train.weights) + penalty * weight.square().sum()
             total.backward()
             return total
 
         with torch.enable_grad():
             optimizer.step(closure)
-        new = folded()
+        found.append(folded())
         if val is not None:
-            reached = float(loss(val.features @ new[0].T + new[1], val.targets, val.weights))
-            if not reached < lowest:
+            losses.append(task.losses(val.features @ found[-1][0].T + found[-1][1], val.targets))
+            if len(losses) > 1 and not losses[-1].mean() < losses[-2].mean():
                 break
-            lowest = reached
-        found = new
-    return found
+    if not losses:
+        return found[0]
+    best = min(losses, key=lambda each: float(each.mean()))
+    more = [each - best for each in losses]
+    return next(fit for fit, loss in zip(found, more, strict=True) if loss.mean() <= standard_error(loss))
+
+
+def standard_error(values: Tensor) -> Tensor:
+    """Of the mean of `(N,)` values; 0 of a single one."""
+    return values.std(correction=len(values) > 1) / len(values) ** 0.5
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ Stages = dict[str, dict[str, Any]]
 """`start`, `last` and `best`, each with its `epoch`, `step` and the metrics of the splits that were measured."""
 
 CLIMBING, OVERFITTED = 0.005, 1.5  # accuracy gained in the last epoch; last loss of validation over the lowest
+SMALL = 0.05  # loss of validation that no advice lowers
 ENOUGH = 5  # messages of a class in validation: with fewer it says nothing that none was recognised
 LONGEST_TABLE = 50  # rows of misclassified messages in TensorBoard
 
@@ -256,8 +257,10 @@ def advise(history: Sequence[dict[str, float]], best: dict[str, Any], epochs: in
     gained = last["val/accuracy"] - before["val/accuracy"]
     if best["epoch"] == epochs and gained > CLIMBING and last["val/loss"] < before["val/loss"]:
         return f"Validation was still getting better at the end: try trainer.max_epochs={2 * epochs}."
+    if best["epoch"] == 0:
+        return "No epoch was better than the linear probe before them: a smaller optimizer.lr may be, or more messages."
     lowest = min(points, key=lambda row: row["val/loss"])
-    if lowest["epoch"] <= epochs / 2 and last["val/loss"] > OVERFITTED * lowest["val/loss"]:
+    if lowest["epoch"] <= epochs / 2 and last["val/loss"] > OVERFITTED * max(lowest["val/loss"], SMALL):
         return (
             f"Validation loss was lowest after epoch {round(lowest['epoch'])} and rose to "
             f"{last['val/loss'] / lowest['val/loss']:.1f} times that: fewer epochs, a smaller optimizer.lr or more "
