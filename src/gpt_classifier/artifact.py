@@ -20,6 +20,7 @@ from gpt_classifier.atomic import not_written, write_text
 from gpt_classifier.checkpoints import expect_there
 from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.families import FAMILIES, config_from_state, empty_backbone
 from gpt_classifier.models.lora import LoRA, add_adapters
@@ -145,6 +146,8 @@ class Artifact:
             if spec.base is not None:
                 path = find_base(spec.base, weights, self.path, verify)
                 model.backbone, _ = FAMILIES[spec.backbone["family"]].load(config, path)
+            if "words.weight" in self.tensors:
+                model.words = BagOfTokens(*self.tensors["words.weight"].shape)
             if spec.lora:
                 add_adapters(model, LoRA(**spec.lora))
             _, unknown = model.load_state_dict(self.tensors, strict=spec.base is None, assign=True)

@@ -94,6 +94,7 @@ EVALUATE = ("auto", "all", "final", "val", "never")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 OPTIONS = {
+    "bag_of_tokens": FLAG,
     "batch_tokens": Option("int", low=1),
     "cache.dir": OPTIONAL_TEXT,
     "cache.enabled": FLAG,

@@ -28,12 +28,6 @@ class Attentive(Pooling):
 
 ALL: dict[str, Pooling] = {name: pooling() for name, pooling in POOLINGS.items()} | {"own": Attentive(8)}
 
-
-def read(pooling: Pooling, hidden: Tensor, lengths: Tensor) -> Tensor:
-    """What it makes of hidden states, which serve as embeddings too."""
-    return pooling(hidden, lengths, *([hidden] if pooling.reads_embeddings else []))
-
-
 every_pooling = pytest.mark.parametrize("name", ALL)
 
 
@@ -42,9 +36,9 @@ def test_padding_matters_only_where_it_is_said(name: str) -> None:
     pooling = ALL[name]
     hidden, lengths = torch.randn(3, 5, 8), torch.tensor([5, 2, 3])
     real = (torch.arange(5) < lengths[:, None])[:, :, None]
-    pooled = read(pooling, hidden, lengths)
-    assert pooled.shape == (3, 8 * pooling.vectors)
-    changed = read(pooling, torch.where(real, hidden, 7.0), lengths)
+    pooled = pooling(hidden, lengths)
+    assert pooled.shape == (3, 8)
+    changed = pooling(torch.where(real, hidden, 7.0), lengths)
     assert torch.equal(pooled, changed) != pooling.reads_padding
 
 
@@ -56,9 +50,9 @@ def test_running_is_what_would_be_pooled_of_the_text_so_far(name: str) -> None:
         with pytest.raises(UserError, match="can't be evaluated after each token"):
             pooling.running(hidden)
         return
-    running = pooling.running(hidden, *([hidden] if pooling.reads_embeddings else []))
+    running = pooling.running(hidden)
     for t in range(6):
-        expected = read(pooling, hidden[:, : t + 1], torch.full((2,), t + 1))
+        expected = pooling(hidden[:, : t + 1], torch.full((2,), t + 1))
         torch.testing.assert_close(running[:, t], expected)
 
 
@@ -77,7 +71,7 @@ def test_name_and_state_make_it_again(name: str) -> None:
     again = find_pooling(pooling.name())(**pooling.state())
     again.load_state_dict(pooling.state_dict())
     hidden, lengths = torch.randn(2, 4, 8), torch.tensor([4, 1])
-    assert torch.equal(read(again, hidden, lengths), read(pooling, hidden, lengths))
+    assert torch.equal(again(hidden, lengths), pooling(hidden, lengths))
 
 
 def test_names_are_those_of_configs() -> None:

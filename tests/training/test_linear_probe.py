@@ -8,11 +8,14 @@ import pytest
 import torch
 from conftest import Run, book_state
 
+from gpt_classifier import TextClassifier
+from gpt_classifier.inference import inside
+from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.tasks import SingleLabel
-from gpt_classifier.training.linear_probe import STRENGTHS, UNVALIDATED, Seen, probe
+from gpt_classifier.training.linear_probe import STRENGTHS, UNVALIDATED, Bags, Seen, probe
 
-PROBED = ["head_init=linear_probe", "pooling=max_and_embeddings", "scheduler=none"]
+PROBED = ["head_init=linear_probe", "bag_of_tokens=true", "pooling=max", "scheduler=none"]
 
 
 TASK = SingleLabel(["a", "b", "c"])
@@ -24,22 +27,22 @@ def noisy(n: int, noise: float, seed: int = 0, truth: int = 0) -> Seen:
     directions = torch.randn(3, 7, generator=torch.Generator().manual_seed(truth))
     targets = torch.arange(n) % 3
     features = directions[targets] + noise * torch.randn(n, 7, generator=generator)
-    return Seen(features * torch.tensor([1, 5, 0.2, 1, 1, 30, 1]) + 2, targets, None)
+    return Seen(features * torch.tensor([1, 5, 0.2, 1, 1, 30, 1]) + 2, None, targets, None)
 
 
 def test_probe_is_the_penalised_regression_of_scikit_learn() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     train = noisy(60, 1.0)
-    weight, bias = probe(train, None, TASK)
+    fit = probe(train, None, TASK)
     standard = ((train.features - train.features.mean(0)) / train.features.std(0, correction=0) / 7**0.5).numpy()
     expected = linear_model.LogisticRegression(C=UNVALIDATED, tol=1e-8, max_iter=5000).fit(standard, train.targets)
-    found = (train.features @ weight.T + bias).softmax(dim=-1)
+    found = fit.logits(train).softmax(dim=-1)
     np.testing.assert_allclose(found.numpy(), expected.predict_proba(standard), atol=2e-3)
 
 
 def test_validation_chooses_the_penalty() -> None:
     def size(train: Seen, val: Seen | None) -> float:
-        return float((probe(train, val, TASK)[0] * train.features.std(0)).norm())
+        return float((probe(train, val, TASK).weight * train.features.std(0)).norm())
 
     assert STRENGTHS[0] < UNVALIDATED < STRENGTHS[-1]
     hard, easy = noisy(30, 3.0), noisy(30, 0.1)
@@ -52,10 +55,30 @@ def test_validation_chooses_the_penalty() -> None:
 def test_a_feature_that_is_constant_and_a_class_without_texts_do_no_harm() -> None:
     train = noisy(30, 1.0)
     train.features[:, 2] = 4.0
-    weight, bias = probe(train, None, SingleLabel("abcde"))
-    assert weight.isfinite().all()
-    assert bias.isfinite().all()
-    assert (train.features @ weight.T + bias).argmax(dim=-1).max() < 3
+    logits = probe(train, None, SingleLabel("abcde")).logits(train)
+    assert logits.isfinite().all()
+    assert logits.argmax(dim=-1).max() < 3
+
+
+def test_bags_of_tokens_are_features_of_the_same_regression() -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    train = noisy(60, 1.0)
+    dense = torch.zeros(60, 50)
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randperm(40, generator=generator)[: 1 + i % 5] + 3 for i in range(60)]
+    for i, row in enumerate(rows):
+        dense[i, row] = 1 / len(row) ** 0.5
+    counts = torch.tensor([len(row) for row in rows])
+    bags = Bags(torch.cat(rows), dense[dense > 0], counts.cumsum(0) - counts)
+    bags = bags._replace(values=torch.cat([dense[i, row] for i, row in enumerate(rows)]))
+    fit = probe(train._replace(bags=bags), None, TASK, vocab_size=50)
+    standard = (train.features - train.features.mean(0)) / train.features.std(0, correction=0) / 7**0.5
+    both = torch.cat([standard, dense], dim=1).numpy()
+    expected = linear_model.LogisticRegression(C=UNVALIDATED, tol=1e-8, max_iter=5000).fit(both, train.targets)
+    found = fit.logits(train._replace(bags=bags)).softmax(dim=-1)
+    np.testing.assert_allclose(found.numpy(), expected.predict_proba(both), atol=2e-3)
+    assert fit.words is not None
+    assert not fit.words[:3].any()  # tokens of no text
 
 
 def test_without_steps_the_probe_is_what_is_measured_and_kept(train: Callable[..., Run]) -> None:
@@ -81,19 +104,15 @@ def test_a_run_goes_on_from_its_probe_and_is_resumed_without_another(train: Call
     assert len(losses) == 3
 
 
-def test_a_head_that_was_fine_tuned_is_kept(
-    train: Callable[..., Run], tmp_path: Path, capfd: pytest.CaptureFixture
-) -> None:
+def test_a_head_that_was_fine_tuned_is_kept(train: Callable[..., Run], tmp_path: Path) -> None:
     config = GPTConfig(vocab_size=8192, n_positions=1024, n_embd=48, n_layer=2, n_head=6)
     head = {"weight": torch.randn(2, 48), "bias": torch.randn(2)}
     weights = tmp_path / "review_classifier.pth"
     torch.save(book_state(GPT(config).initialise().state_dict(), head), weights)
-    options = ["head_init=linear_probe", f"model.weights={weights}", "optimizer.lr=0", "trainer.max_epochs=1"]
+    options = [*PROBED, f"model.weights={weights}", "optimizer.lr=0", "trainer.max_epochs=1"]
     run = train(*options)
     torch.testing.assert_close(run.checkpoint()["state_dict"]["model.head.weight"], head["weight"])
-    with pytest.raises(SystemExit):
-        train(*options, "pooling=max_and_embeddings", folder="other")
-    assert "has a head that reads 48 features of a text, but this pooling gives 96" in capfd.readouterr().err
+    assert "model.words.weight" not in run.checkpoint()["state_dict"]
 
 
 @pytest.mark.parametrize("evaluate", ["all", "never"])
@@ -107,3 +126,29 @@ def test_whatever_is_measured_a_probe_is_fitted(train: Callable[..., Run], evalu
     else:  # without validation another penalty may be chosen
         assert heads[0].abs().mean() == pytest.approx(heads[1].abs().mean(), rel=5)
         assert "start" not in run.metrics
+
+
+def test_what_is_known_of_tokens_is_saved_and_traced(train: Callable[..., Run], tmp_path: Path) -> None:
+    run = train(*PROBED, "trainer.max_epochs=1")
+    checkpoint = run.folder / "checkpoints" / "best.ckpt"
+    assert run.checkpoint()["state_dict"]["model.words.weight"].any()
+    classifier = TextClassifier.from_checkpoint(checkpoint, precision="32-true")
+    assert classifier.score(run.texts("test"), run.labels("test")) == pytest.approx(
+        run.metrics["best"]["test"]["accuracy"]
+    )
+    classifier.save(tmp_path / "bundle")
+    text = "a prize, a prize and lunch"
+    expected = classifier.predict_proba([text])
+    again = TextClassifier.load(tmp_path / "bundle", precision="32-true")
+    np.testing.assert_allclose(again.predict_proba([text]), expected, atol=1e-6)
+    predictor = Predictor.open(checkpoint, precision="32-true")
+    np.testing.assert_allclose(inside.trace(predictor, text).probabilities[-1:], expected, atol=1e-5)
+
+
+def test_very_many_classes_keep_a_random_head(
+    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("gpt_classifier.training.linear_probe.MOST_CLASSES", 1)
+    run = train(*PROBED, "trainer.max_epochs=1")
+    assert "no linear probe under FSDP or for more than 1 classes" in capfd.readouterr().out
+    assert "model.words.weight" not in run.checkpoint()["state_dict"]

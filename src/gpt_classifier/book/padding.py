@@ -65,7 +65,10 @@ def study_padding(
         ids, real = pad(rows[start : start + BATCH], longest, pad_id)
         everywhere = torch.full((len(ids),), longest, device=device)
         hidden = model.backbone(ids.to(device), everywhere)  # (B, L, D)
-        at = model.head(hidden).argmax(dim=-1).cpu()  # (B, L)
+        logits = model.head(hidden)  # (B, L, C)
+        if model.words is not None:
+            logits = logits + model.words(ids.to(device), real.to(device))[:, None]
+        at = logits.argmax(dim=-1).cpu()  # (B, L)
         read = torch.maximum(torch.arange(longest), real[:, None] - 1)  # (B, L)
         parts.append(at.gather(1, read))
     return PaddingStudy(torch.cat(parts), labels, lengths)

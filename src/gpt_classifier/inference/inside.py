@@ -44,10 +44,11 @@ def trace(predictor: Predictor, text: str) -> Trace:
     row = predictor.token_rows([text])[0]
     with predictor.computing():
         ids, lengths = _batch_of(predictor, row)
-        read = [model.backbone(ids, lengths).float()]  # (1, T, D)
-        read += [model.backbone.embed(ids, lengths).float()] if model.pooling.reads_embeddings else []
+        hidden = model.backbone(ids, lengths).float()  # (1, T, D)
         with torch.autocast(predictor.device.type, enabled=False):
-            logits = predictor.in_order(model.head(model.pooling.running(*read))[0])  # (T, C)
+            found = model.head(model.pooling.running(hidden))  # (1, T, C)
+            found = found if model.words is None else found + model.words.running(ids)
+            logits = predictor.in_order(found[0])  # (T, C)
     return Trace(predictor.tokenizer.pieces(row), predictor.probabilities(logits.cpu().numpy()))
 
 

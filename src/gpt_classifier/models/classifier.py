@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt_classifier.models.backbone import Backbone
+from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.pooling import Pooling
 
 
@@ -18,9 +19,10 @@ class Classifier(nn.Module):
     Args:
         backbone: pretrained, of width D.
         pooling: such as one of `gpt_classifier.models.pooling.POOLINGS`.
-        num_outputs: logits of each text, C; the head is `Linear(pooling.vectors * D, C)`, with bias.
+        num_outputs: logits of each text, C; the head is `Linear(D, C)`, with bias.
 
     Attributes:
+        words: adds its logits to those of the head; `None` for none.
         head_is_fresh: whether the head's weights are random; a file of a fine-tuned classifier brings its own.
     """
 
@@ -29,7 +31,8 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.lora: dict[str, Any] | None = None  # options of its `gpt_classifier.models.lora.LoRA`
-        self.head = nn.Linear(backbone.width * pooling.vectors, num_outputs)
+        self.head = nn.Linear(backbone.width, num_outputs)
+        self.words: BagOfTokens | None = None
         self.head_is_fresh = True
 
     @property
@@ -68,42 +71,35 @@ class Classifier(nn.Module):
         Returns:
             `(B, C)`.
         """
-        return self.suffix(self.prefix(ids, lengths, depth=0), lengths, depth=0)
+        return self.suffix(self.prefix(ids, lengths, depth=0), lengths, depth=0, ids=ids)
 
     def prefix(self, ids: Tensor, lengths: Tensor, depth: int) -> Tensor:
-        """Activations at a depth: `(B, T, D)`, or `(B, vectors * D)` where pooling is done."""
-        embedded = self._embed(ids, lengths)
-        return self._run(embedded, embedded, lengths, 0, depth)
+        """Activations at a depth: `(B, T, D)`, or `(B, D)` where pooling is done."""
+        return self._run(self.backbone.embed(ids, self._visible(lengths, ids.shape[1])), lengths, 0, depth)
 
-    def suffix(self, x: Tensor, lengths: Tensor, depth: int, ids: Tensor | None = None) -> Tensor:
+    def suffix(self, x: Tensor, lengths: Tensor, depth: int, ids: Tensor) -> Tensor:
         """Logits from activations at a depth; those at padding matter only where pooling reads padding.
 
         Args:
-            x: `(B, T, D)`, or `(B, vectors * D)` where pooling is done.
+            x: `(B, T, D)`, or `(B, D)` where pooling is done.
             lengths: `(B,)` number of real tokens of each row.
             depth: of the activations.
-            ids: `(B, T)` token ids, which a pooling that reads embeddings needs from depth 1 on.
+            ids: `(B, T)` token ids.
 
         Returns:
             `(B, C)`.
         """
-        x = self.features(x, lengths, depth, ids)
+        x = self.features(x, lengths, depth)
         with torch.autocast(x.device.type, enabled=False):
             # float32, but where FSDP has cast the parameters
-            return self.head(x.to(self.head.weight.dtype)).float()
+            logits = self.head(x.to(self.head.weight.dtype)).float()
+            return logits if self.words is None else logits + self.words(ids, lengths).float()
 
-    def features(self, x: Tensor, lengths: Tensor, depth: int, ids: Tensor | None = None) -> Tensor:
-        """What the head reads, `(B, vectors * D)`, from activations at a depth; arguments are those of `suffix`."""
-        embedded = x
-        if self.pooling.reads_embeddings and 0 < depth < self.pooled_depth:
-            assert ids is not None, "this pooling reads embeddings"
-            embedded = self._embed(ids, lengths)
-        return self._run(x, embedded, lengths, depth, self.pooled_depth)
+    def features(self, x: Tensor, lengths: Tensor, depth: int) -> Tensor:
+        """What the head reads, `(B, D)`, from activations at a depth."""
+        return self._run(x, lengths, depth, self.pooled_depth)
 
-    def _embed(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        return self.backbone.embed(ids, self._visible(lengths, ids.shape[1]))
-
-    def _run(self, x: Tensor, embedded: Tensor, lengths: Tensor, start: int, stop: int) -> Tensor:
+    def _run(self, x: Tensor, lengths: Tensor, start: int, stop: int) -> Tensor:
         backbone = self.backbone
         if start == self.pooled_depth:
             return x
@@ -115,9 +111,7 @@ class Classifier(nn.Module):
             return x
         with torch.autocast(x.device.type, enabled=False):
             x = backbone.norm(x.to(next(iter(backbone.stage(backbone.depth + 1)), self.head.weight).dtype))
-            if positions is not None:
-                return x[:, 0]
-            return self.pooling(x, lengths, *([embedded.to(x.dtype)] if self.pooling.reads_embeddings else []))
+            return x[:, 0] if positions is not None else self.pooling(x, lengths)
 
     def _visible(self, lengths: Tensor, T: int) -> Tensor:
         """Tokens of each row that others see: to a pooling that reads padding, padding is text."""

@@ -1,7 +1,6 @@
 """Where the head reads: from the hidden states of a text to one vector."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt_classifier.errors import UserError
@@ -16,15 +15,11 @@ class Pooling(nn.Module):
 
     Attributes:
         reads_padding: whether the result depends on how far a row was padded.
-        reads_embeddings: whether `forward` and `running` are given, as another argument, what the first block reads.
-        vectors: how many vectors of width D it returns side by side, as one of width `vectors * D`.
         fixed: whether the result depends on the arguments of `forward` and the class name alone, now and in later
             versions of the code. Only then is it cached; otherwise the hidden states are.
     """
 
     reads_padding = False
-    reads_embeddings = False
-    vectors = 1
     fixed = False
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
@@ -35,7 +30,7 @@ class Pooling(nn.Module):
             lengths: `(B,)` real tokens of each row, at least 1.
 
         Returns:
-            `(B, vectors * D)`.
+            `(B, D)`.
         """
         raise TypeError(f"{type(self).__name__} defines no forward(hidden, lengths)")
 
@@ -53,7 +48,7 @@ class Pooling(nn.Module):
         return None
 
     def running(self, hidden: Tensor) -> Tensor:
-        """What would be pooled of the text up to each token, padding aside: `(B, T, D)` to `(B, T, vectors * D)`.
+        """What would be pooled of the text up to each token, padding aside: `(B, T, D)` to `(B, T, D)`.
 
         Defined where one causal pass tells it, see `has_trace`.
         """
@@ -133,32 +128,6 @@ class Max(BuiltIn):
         return hidden.cummax(dim=1).values
 
 
-class MaxAndEmbeddings(BuiltIn):
-    """The largest value of each feature over real tokens, beside the mean of the token embeddings.
-
-    The embeddings go past the blocks, each normalised to mean 0 and variance 1: which words a text has, whatever the
-    blocks make of them. With few texts a class this is much of what can be learned.
-    """
-
-    label = "max_and_embeddings"
-    reads_embeddings = True
-    vectors = 2
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.largest, self.mean = Max(), Mean()
-
-    def forward(self, hidden: Tensor, lengths: Tensor, embedded: Tensor | None = None) -> Tensor:
-        assert embedded is not None
-        words = F.layer_norm(embedded, embedded.shape[-1:])
-        return torch.cat([self.largest(hidden, lengths), self.mean(words, lengths)], dim=-1)
-
-    def running(self, hidden: Tensor, embedded: Tensor | None = None) -> Tensor:
-        assert embedded is not None
-        words = F.layer_norm(embedded, embedded.shape[-1:])
-        return torch.cat([self.largest.running(hidden), self.mean.running(words)], dim=-1)
-
-
 class PaddedLastToken(LastToken):
     """Position -1 of the padded row, most often a padding token: what the chapter reads."""
 
@@ -185,8 +154,7 @@ def _real(hidden: Tensor, lengths: Tensor) -> Tensor:
 
 
 POOLINGS: dict[str, type[Pooling]] = {
-    pooling.label: pooling
-    for pooling in (LastToken, FirstToken, Mean, Max, MaxAndEmbeddings, PaddedLastToken, PaddedMean)
+    pooling.label: pooling for pooling in (LastToken, FirstToken, Mean, Max, PaddedLastToken, PaddedMean)
 }
 """The poolings of this package under the names that configs and checkpoints give them."""
 

@@ -18,6 +18,7 @@ from gpt_classifier.data.sources import Source
 from gpt_classifier.data.tokenizers import expect_vocabulary, load_tokenizer
 from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
 from gpt_classifier.errors import UserError, expect_number, first_line, option_group
+from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.families import empty_backbone, load_classifier
 from gpt_classifier.models.freezing import hold_frozen, hold_trained
@@ -28,7 +29,7 @@ from gpt_classifier.schema import check_types
 from gpt_classifier.training.callbacks import FillPrefix, OwnSignals, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
-from gpt_classifier.training.linear_probe import FitHead
+from gpt_classifier.training.linear_probe import FitHead, can_probe
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.recipe import AUTO
 
@@ -195,6 +196,8 @@ def build_module(
     with option_group("freeze"):
         instantiate(cfg.freeze)(model)
     sharded = isinstance(trainer.strategy, FSDPStrategy)  # it wants one type in each block, and moves weights about
+    if cfg.head_init == "linear_probe" and can_probe(trainer, data, model) and cfg.bag_of_tokens:
+        model.words = BagOfTokens(model.backbone.vocab_size, len(data.task.classes))
     compute_type = torch.float32 if sharded else COMPUTE_TYPES.get(str(trainer.precision), torch.float32)
     hold_trained(model)
     if cfg.model.compile:
@@ -255,7 +258,7 @@ def build_prefix(
         key = PrefixKey(
             weights=base.sha256 if base else None,
             backbone=backbone.state(),
-            width=backbone.width * (pooling.vectors if depth == model.pooled_depth else 1),
+            width=backbone.width,
             depth=depth,
             dtype=str(compute_type).removeprefix("torch."),
             pooling=pooling.name() if depth == model.pooled_depth else None,

@@ -68,10 +68,10 @@ class ClassifierModule(LightningModule):
         return self.model.suffix(batch.hidden.float(), batch.lengths, self.prefix.key.depth, batch.ids)
 
     def features(self, batch: Batch) -> Tensor:
-        """What the head reads, `(B, F)`."""
+        """What the head reads, `(B, D)`."""
         if self.prefix is None or batch.hidden is None:
             return self.model.prefix(batch.ids, batch.lengths, self.model.pooled_depth)
-        return self.model.features(batch.hidden.float(), batch.lengths, self.prefix.key.depth, batch.ids)
+        return self.model.features(batch.hidden.float(), batch.lengths, self.prefix.key.depth)
 
     def configure_model(self) -> None:
         # Under FSDP this makes the classifier a unit of its own, which later stages find as it is; elsewhere nothing.
@@ -220,11 +220,12 @@ class ClassifierModule(LightningModule):
         }
 
     def kept(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What a checkpoint holds of a state dict: all, or the trained part and the head, where a file has the rest."""
+        """What a checkpoint holds of a state dict: all, or what was fitted to the data, where a file has the rest."""
         if self.strict_loading:
             return state
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {name: tensor for name, tensor in state.items() if name in trained or name.startswith("model.head.")}
+        fitted = ("model.head.", "model.words.")
+        return {name: tensor for name, tensor in state.items() if name in trained or name.startswith(fitted)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.state.fn != "fit":  # the best weights are evaluated within a run that has its own progress
