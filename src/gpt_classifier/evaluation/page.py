@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from gpt_classifier import pages
 from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS
 from gpt_classifier.evaluation import metrics, pictures
 from gpt_classifier.evaluation.metrics import Predictions
@@ -18,7 +17,6 @@ from gpt_classifier.figures import MOST_CURVES, confusion_matrix, f1_by_class, p
 from gpt_classifier.inference import inside
 from gpt_classifier.inference.predictor import Predictor
 
-TEMPLATE = Path(__file__).with_name("page.html")
 MOST_ROWS = 500  # classes in the table of the page
 MOST_BARS = 30  # classes in the chart
 LONGEST_NAME, LONGEST_EXAMPLE, LONGEST_MESSAGE = 40, 200, 1000  # characters
@@ -104,10 +102,11 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         figures["roc"] = _picture("roc", lambda: pictures.receiver_operating(scores, truth, names[positive]))
     if few and several:
         figures["pr"] = _picture("pr", lambda: precision_recall(probabilities, found.labels, names, shown))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    facts = [_counted(len(found.texts), subject.reported_on), _counted(len(names), "classes"), *subject.facts]
+    page = pages.render(
+        "evaluation",
         title=subject.title,
-        facts=[_counted(len(found.texts), subject.reported_on), _counted(len(names), "classes"), *subject.facts],
+        headline=" · ".join(facts),
         notes=subject.notes,
         messages=_counted(len(found.texts), "messages"),
         tiles=[_tile(name, estimate, subject.references) for name, estimate in estimated.items()],
