@@ -104,6 +104,22 @@ def test_names_and_messages_are_text_whatever_they_contain() -> None:
     assert max(map(len, cells)) <= page.LONGEST_MESSAGE
 
 
+def test_a_mistake_has_the_first_other_columns_of_its_source() -> None:
+    others = {
+        "id": ["m-0", "m-1", "m-2"],
+        "<b>from</b>": ["", "<i>" + "x" * 500, ""],
+        "score": [1, None, float("nan")],
+        "fourth": ["not shown"] * 3,
+    }
+    html = rendered(found([0, 0, 1], [0, 1, 0], ["a", "b"]), others=others)
+    parsed = Tables(html)
+    assert "i" not in parsed.tags
+    shown = [row[-1] for row in parsed.rows if row[:2] in (["a", "b"], ["b", "a"])]
+    assert shown == ["message 2id: m-2", f"message 1id: m-1 · <b>from</b>: <i>{'x' * 36}…"]
+    assert "m-0" not in html
+    assert "not shown" not in html
+
+
 def test_pictures_are_drawn_in_the_ink_of_the_page_and_share_no_names() -> None:
     html = rendered(found([0, 0, 1, 1], [0, 1, 0, 1], ["a", "b"]))
     assert html.count("<svg") == 4

@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         from gpt_classifier.artifact import store_temperature
         from gpt_classifier.confusion import MOST_CLASSES
+        from gpt_classifier.data.sources import EXTRA, extra_columns
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import messages, metrics, page, reference
         from gpt_classifier.inference.predictor import Predictor
@@ -103,6 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
             duplicates="" if options.overrides else messages.duplicates(frame),
             text=options.text,
             positive=positive,
+            others={name.removeprefix(EXTRA): chosen[name].tolist() for name in extra_columns(chosen)},
         )
         run = messages.run_splits_if_there(path) if options.overrides else frame
         fresh = split == "test" or bool(options.overrides)

@@ -2,7 +2,6 @@
 
 import math
 import shlex
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
