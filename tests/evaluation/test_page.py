@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt_classifier.evaluation import page
+from gpt_classifier.evaluation import metrics, page
 from gpt_classifier.evaluation.metrics import Predictions
 from gpt_classifier.evaluation.page import Subject, render
 from gpt_classifier.evaluation.pictures import INK
@@ -54,6 +54,7 @@ def found(labels: list[int], predicted: list[int], names: list[str], texts: list
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "_inside", lambda subject, temperature: {})
+    monkeypatch.setattr(metrics, "WORK", 0)  # the fewest resamples
 
 
 def rendered(reported: Predictions, **options: Any) -> str:
