@@ -9,7 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
     ("errors", "paths", "assets", "signals", "confusion", "__init__"),
-    ("atomic", "checkpoints", "hub", "web"),
+    ("atomic", "checkpoints", "hub", "pages", "web"),
     ("tasks", "device", "figures", "schema", "tables", "torch_files"),
     ("models", "data"),
     ("artifact", "config", "activations"),

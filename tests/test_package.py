@@ -103,6 +103,6 @@ def test_wheel_has_everything_that_running_needs(tmp_path: Path) -> None:
         for path in (source / "gpt_classifier").rglob("*")
         if path.is_file() and not set(ignored) & set(path.parts)
     }
-    assert {"gpt_classifier/py.typed", "gpt_classifier/evaluation/page.html"} < package
+    assert {"gpt_classifier/py.typed", "gpt_classifier/pages/base.html"} < package
     assert {name for name in names if ".dist-info/" not in name} == conf | package
     assert "gpt-classifier = gpt_classifier.commands:main" in entry_points

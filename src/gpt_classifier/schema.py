@@ -161,6 +161,7 @@ OPTIONS = {
     "optimizer.momentum": Option("float", low=0, high=1),
     "optimizer.muon_lr": Option("float", low=0),
     "optimizer.weight_decay": Option("float", low=0),
+    "recipe.bag_of_tokens": FLAG,
     "run_dir": OPTIONAL_TEXT,
     "scheduler.final": Option("float", low=0),
     "scheduler.warmup": Option("float", low=0, high=1),

@@ -257,6 +257,7 @@ def test_evaluate_takes_other_messages_and_many_classes(train: Callable[..., Run
     evaluate(["--checkpoint", checkpoint, "--split", "all", "--out", str(tmp_path / "out"), *table])
     page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert "60 messages · 3 classes" in page.text
+    assert "key: id" in page.text
     frame = pd.read_csv(tmp_path / "out" / "predictions.csv", dtype=str)
     mistakes = int((frame["label"] != frame["predicted_label"]).sum())
     assert frame["key"].tolist() == [key for _, _, key in rows]

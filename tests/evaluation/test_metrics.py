@@ -110,20 +110,20 @@ def test_groups_by_length_cover_every_message_once() -> None:
 
 def test_mistakes_are_the_wrong_ones_most_confident_first() -> None:
     found = made_up(classes=4)
-    rows = metrics.mistakes(found, most=1000)
-    assert len(rows) == (~found.right).sum()
-    assert [row[2] for row in rows] == sorted((row[2] for row in rows), reverse=True)
-    assert all(true != predicted for true, predicted, _, _ in rows)
+    wrong = metrics.mistakes(found)
+    assert sorted(wrong) == np.flatnonzero(~found.right).tolist()
+    assert (np.diff(found.confidence()[wrong]) <= 0).all()
     pairs = metrics.confusions(found, most=1000)
-    assert sum(pair.messages for pair in pairs) == len(rows)
+    assert sum(pair.messages for pair in pairs) == len(wrong)
     assert [pair.messages for pair in pairs] == sorted((pair.messages for pair in pairs), reverse=True)
 
 
 def test_confused_pairs_have_their_most_confident_messages_as_examples() -> None:
     found = made_up(classes=4)
-    rows = metrics.mistakes(found, most=1000)
+    names = found.class_names
+    rows = [(names[found.labels[i]], names[found.predicted[i]], found.texts[i]) for i in metrics.mistakes(found)]
     for pair in metrics.confusions(found, most=3):
-        own = [text for true, predicted, _, text in rows if (true, predicted) == (pair.true, pair.predicted)]
+        own = [text for true, predicted, text in rows if (true, predicted) == (pair.true, pair.predicted)]
         assert pair.examples == own[: metrics.EXAMPLES]
         support = (found.labels == found.class_names.index(pair.true)).sum()
         assert pair.part == pytest.approx(pair.messages / support)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt_classifier.evaluation import page
+from gpt_classifier.evaluation import metrics, page
 from gpt_classifier.evaluation.metrics import Predictions
 from gpt_classifier.evaluation.page import Subject, render
 from gpt_classifier.evaluation.pictures import INK
@@ -54,6 +54,7 @@ def found(labels: list[int], predicted: list[int], names: list[str], texts: list
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "_inside", lambda subject, temperature: {})
+    monkeypatch.setattr(metrics, "WORK", 0)  # the fewest resamples
 
 
 def rendered(reported: Predictions, **options: Any) -> str:
@@ -102,6 +103,22 @@ def test_names_and_messages_are_text_whatever_they_contain() -> None:
     assert {"<script>alert(1)</script>", "<img src=x onerror=alert(2)>", "bell �", "{{ 7 * 7 }}"} <= cells
     assert "n" * 39 + "…" in cells
     assert max(map(len, cells)) <= page.LONGEST_MESSAGE
+
+
+def test_a_mistake_has_the_first_other_columns_of_its_source() -> None:
+    others = {
+        "id": ["m-0", "m-1", "m-2"],
+        "<b>from</b>": ["", "<i>" + "x" * 500, ""],
+        "score": [1, None, float("nan")],
+        "fourth": ["not shown"] * 3,
+    }
+    html = rendered(found([0, 0, 1], [0, 1, 0], ["a", "b"]), others=others)
+    parsed = Tables(html)
+    assert "i" not in parsed.tags
+    shown = [row[-1] for row in parsed.rows if row[:2] in (["a", "b"], ["b", "a"])]
+    assert shown == ["message 2id: m-2", f"message 1id: m-1 · <b>from</b>: <i>{'x' * 36}…"]
+    assert "m-0" not in html
+    assert "not shown" not in html
 
 
 def test_pictures_are_drawn_in_the_ink_of_the_page_and_share_no_names() -> None:

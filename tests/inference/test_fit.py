@@ -20,6 +20,10 @@ TINY = ["model.backbone.n_layer=2", "model.backbone.n_embd=24", "model.backbone.
 WORDS = {"ham": "see you at lunch today friend", "spam": "win a free cash prize claim now"}
 
 
+FRESH = ["head_init=random", "bag_of_tokens=false"]
+"""A head that has to learn: a probe knows such texts at once."""
+
+
 def messages(number: int = 24, seed: int = 0) -> tuple[list[str], list[str]]:
     """Texts of two kinds that a few steps can tell apart."""
     draw = random.Random(seed)
@@ -169,7 +173,7 @@ def test_without_validation_the_last_weights_are_kept() -> None:
 
 def test_best_epoch_by_validation_is_what_predicts() -> None:
     texts, labels = messages()
-    classifier = tiny(lr=2e-3, epochs=8, validation=0.3, overrides=[*TINY, "scheduler=none"]).fit(texts, labels)
+    classifier = tiny(lr=2e-3, epochs=8, validation=0.3, overrides=[*TINY, "scheduler=none", *FRESH]).fit(texts, labels)
     measured = [point["val/accuracy"] for point in classifier.history_ if "val/accuracy" in point]
     assert len(set(measured)) > 1, "a run whose epochs are all alike shows nothing"
     assert classifier.best_score_ == max(measured)
@@ -356,7 +360,7 @@ def test_procedures_of_scikit_learn_take_it() -> None:
     texts, labels = messages()
     array = np.array(texts, dtype=object)
     assert cross_val_score(tiny(), texts, labels, cv=2).mean() > 0.7
-    search = GridSearchCV(tiny(epochs=2), {"lr": [0.0, 1e-2]}, cv=2).fit(texts, labels)
+    search = GridSearchCV(tiny(epochs=2, overrides=[*TINY, *FRESH]), {"lr": [0.0, 1e-2]}, cv=2).fit(texts, labels)
     assert search.best_params_ == {"lr": 1e-2}
     lower = FunctionTransformer(lambda texts: [text.lower() for text in texts])
     assert make_pipeline(lower, tiny()).fit(texts, labels).score(texts, labels) > 0.7

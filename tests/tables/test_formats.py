@@ -50,7 +50,7 @@ def test_json_is_read_in_every_orientation_that_can_be_told(tmp_path: Path, orie
     else:
         frame.to_json(path, orient=orient)  # type: ignore[call-overload]
     found = [{name: row[name] for name in ("id", "text", "label")} for row in rows_of(path)]
-    assert found == ROWS[:1] if orient == "one line" else ROWS
+    assert found == (ROWS[:1] if orient == "one line" else ROWS)
 
 
 def test_json_objects_may_lack_columns_and_entries_that_are_none_are_told(tmp_path: Path) -> None:

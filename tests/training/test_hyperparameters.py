@@ -13,8 +13,9 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
 from gpt_classifier.commands.train import main
+from gpt_classifier.config import compose
 from gpt_classifier.training.context import RunContext
-from gpt_classifier.training.hyperparameters import USUAL, Trial
+from gpt_classifier.training.hyperparameters import USUAL, Trial, describe_settings
 
 
 def asked_of_tensorboard(folder: Path) -> tuple[api_pb2.Experiment, Any]:
@@ -70,3 +71,13 @@ def test_what_is_varied_is_shown_with_the_value_that_the_run_had() -> None:
     assert trial.varied == {"data.drop_incomplete": "true", "optimizer.lr": 0.003, "data.path": "a.csv"}
     assert trial.usual == {"model": "gpt2-nano", "seed": 1}
     assert Trial.of(settings, RunContext(Path("runs/one"))).name == "one"
+
+
+def test_settings_tell_how_the_head_began() -> None:
+    began = {
+        data: describe_settings(compose([f"data={data}"]), RunContext(None)) for data in ("sample_sms", "sms_spam")
+    }
+    assert {data: settings["head_init"] for data, settings in began.items()} == {
+        "sample_sms": "linear_probe",
+        "sms_spam": "random",
+    }

@@ -130,10 +130,11 @@ def run_context() -> "RunContext":
     from gpt_classifier.training.context import RunContext  # with what reads data, which --help does not need
 
     hydra_config = HydraConfig.get()
+    sweep = hydra_config.mode == RunMode.MULTIRUN
     return RunContext(
         folder=Path(hydra_config.runtime.output_dir),
         choices={group: str(choice) for group, choice in hydra_config.runtime.choices.items()},
-        sweep=(sweep := hydra_config.mode == RunMode.MULTIRUN),
+        sweep=sweep,
         varied=varied() if sweep else {},
     )
 

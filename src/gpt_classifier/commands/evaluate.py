@@ -9,7 +9,7 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt_classifier import __version__
 from gpt_classifier.atomic import write_json, write_table, write_text
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gpt_classifier.evaluation.metrics import Predictions
+    from gpt_classifier.evaluation.page import Subject
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -50,10 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
 
             whole = options.split in (None, "all")
             look_at_messages(compose(options.overrides, config_dir=options.config_dir), classes=not whole)
-        import pandas as pd
-
         from gpt_classifier.artifact import store_temperature
-        from gpt_classifier.confusion import MOST_CLASSES
+        from gpt_classifier.data.sources import EXTRA, extra_columns
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import messages, metrics, page, reference
         from gpt_classifier.inference.predictor import Predictor
@@ -103,25 +102,50 @@ def main(arguments: list[str] | None = None) -> None:
             duplicates="" if options.overrides else messages.duplicates(frame),
             text=options.text,
             positive=positive,
+            others={name.removeprefix(EXTRA): chosen[name].tolist() for name in extra_columns(chosen)},
         )
         run = messages.run_splits_if_there(path) if options.overrides else frame
         fresh = split == "test" or bool(options.overrides)
         subject.references, subject.reference_note = reference.references(reported, run, fresh)
-        html, numbers = page.render(subject)
-        write_text(out / "report.html", html)
-        write_json(out / "evaluation.json", numbers)
-        table = predictions_table(chosen, reported, predictor.temperature)
-        write_table(out / "predictions.csv", table)
-        write_table(out / "mistakes.csv", table[table["label"] != table["predicted_label"]])
-        if len(predictor.classes) > MOST_CLASSES:
-            write_table(out / "classes.csv", pd.DataFrame(page.by_class(reported)).rename(columns={"name": "class"}))
-            pairs = reported.confusion.pairs(predictor.classes)
-            write_table(out / "confusions.csv", pd.DataFrame(pairs, columns=["true", "predicted", "messages"]))
+        numbers = write(out, subject, chosen)
         for name, estimate in numbers["estimates"].items():
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
         for one in subject.references:
             print(f"{one.name:<20}accuracy {one.accuracy:.4f}, macro F1 {one.macro_f1:.4f}: {one.how}")
         print(f"{messages.near(out / 'report.html')} is the page to open")
+
+
+def write(out: Path, subject: "Subject", chosen: "pd.DataFrame") -> dict[str, Any]:
+    """The page, and files with its numbers and messages beside it.
+
+    Args:
+        out: folder.
+        subject: of the page.
+        chosen: its messages, as `predictions_table` takes them.
+
+    Returns:
+        The numbers of the page.
+
+    Raises:
+        UserError: a file can't be written.
+    """
+    import pandas as pd
+
+    from gpt_classifier.confusion import MOST_CLASSES
+    from gpt_classifier.evaluation import page
+
+    reported, classes = subject.reported, subject.predictor.classes
+    html, numbers = page.render(subject)
+    write_text(out / "report.html", html)
+    write_json(out / "evaluation.json", numbers)
+    table = predictions_table(chosen, reported, subject.predictor.temperature)
+    write_table(out / "predictions.csv", table)
+    write_table(out / "mistakes.csv", table[table["label"] != table["predicted_label"]])
+    if len(classes) > MOST_CLASSES:
+        write_table(out / "classes.csv", pd.DataFrame(page.by_class(reported)).rename(columns={"name": "class"}))
+        pairs = reported.confusion.pairs(classes)
+        write_table(out / "confusions.csv", pd.DataFrame(pairs, columns=["true", "predicted", "messages"]))
+    return numbers
 
 
 def predictions_table(chosen: "pd.DataFrame", reported: "Predictions", temperature: float) -> "pd.DataFrame":

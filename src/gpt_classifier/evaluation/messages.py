@@ -195,7 +195,8 @@ def _settings(checkpoint: Path) -> dict[str, Any]:
 
 
 CHOSEN = (
-    *("model", "model.weights", "freeze", "pooling", "data", "data.path", "data.val_path", "data.test_path"),
+    *("model", "model.weights", "freeze", "pooling", "head_init"),
+    *("data", "data.path", "data.val_path", "data.test_path"),
     *("data.text_column", "data.label_column", "data.split", "data.balance", "data.deduplicate"),
     *("optimizer.lr", "trainer.max_epochs", "data.batch_size", "seed"),
 )

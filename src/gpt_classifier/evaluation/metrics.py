@@ -296,7 +296,7 @@ def confusions(found: Predictions, temperature: float = 1.0, most: int = 20) -> 
     """The most frequent mistakes by true and predicted class."""
     names, counted = found.class_names, found.confusion
     place = {name: i for i, name in enumerate(names)}
-    wrong = _wrong(found, temperature)
+    wrong = mistakes(found, temperature)
     rows = []
     for true, predicted, count in counted.pairs(names)[:most]:
         i, j = place[true], place[predicted]
@@ -307,16 +307,7 @@ def confusions(found: Predictions, temperature: float = 1.0, most: int = 20) -> 
     return rows
 
 
-def _wrong(found: Predictions, temperature: float) -> np.ndarray:
-    """Places of the mistakes, the most confident first."""
+def mistakes(found: Predictions, temperature: float = 1.0) -> np.ndarray:
+    """`(M,)`: places of the messages with a wrong prediction, the most confident first."""
     wrong = np.flatnonzero(~found.right)
     return wrong[np.argsort(-found.confidence(temperature)[wrong], kind="stable")]
-
-
-def mistakes(found: Predictions, temperature: float = 1.0, most: int = 20) -> list[tuple[str, str, float, str]]:
-    """True class, predicted class, its probability and the text, the most confident first."""
-    confidence, names = found.confidence(temperature), found.class_names
-    return [
-        (names[found.labels[i]], names[found.predicted[i]], float(confidence[i]), found.texts[int(i)])
-        for i in _wrong(found, temperature)[:most]
-    ]

@@ -1,15 +1,15 @@
 """An evaluation as one HTML page that needs nothing beside it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from gpt_classifier import pages
 from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS
 from gpt_classifier.evaluation import metrics, pictures
 from gpt_classifier.evaluation.metrics import Predictions
@@ -18,9 +18,10 @@ from gpt_classifier.figures import MOST_CURVES, confusion_matrix, f1_by_class, p
 from gpt_classifier.inference import inside
 from gpt_classifier.inference.predictor import Predictor
 
-TEMPLATE = Path(__file__).with_name("page.html")
 MOST_ROWS = 500  # classes in the table of the page
 MOST_BARS = 30  # classes in the chart
+MOST_MISTAKES = 20  # messages in the list
+MOST_OTHERS = 3  # other columns of the source below a message
 LONGEST_NAME, LONGEST_EXAMPLE, LONGEST_MESSAGE = 40, 200, 1000  # characters
 
 
@@ -42,6 +43,7 @@ class Subject:
         duplicates: a sentence about messages in several splits, or an empty string.
         text: the message to look inside; `None` for the most confident mistake.
         positive: of two classes the one that is looked for, by its place.
+        others: other columns of the source, such as an id: for each its values for the messages of the report.
     """
 
     predictor: Predictor
@@ -57,6 +59,7 @@ class Subject:
     duplicates: str = ""
     text: str | None = None
     positive: int = 1
+    others: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def render(subject: Subject) -> tuple[str, dict[str, Any]]:
@@ -104,10 +107,11 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         figures["roc"] = _picture("roc", lambda: pictures.receiver_operating(scores, truth, names[positive]))
     if few and several:
         figures["pr"] = _picture("pr", lambda: precision_recall(probabilities, found.labels, names, shown))
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    facts = [_counted(len(found.texts), subject.reported_on), _counted(len(names), "classes"), *subject.facts]
+    page = pages.render(
+        "evaluation",
         title=subject.title,
-        facts=[_counted(len(found.texts), subject.reported_on), _counted(len(names), "classes"), *subject.facts],
+        headline=" · ".join(facts),
         notes=subject.notes,
         messages=_counted(len(found.texts), "messages"),
         tiles=[_tile(name, estimate, subject.references) for name, estimate in estimated.items()],
@@ -136,15 +140,7 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
             {"tokens": f"{low}–{high}", "messages": f"{count:,}", "accuracy": f"{part:.2%}"}
             for low, high, count, part in metrics.by_length(found)
         ],
-        mistakes=[
-            {
-                "label": shortened(true),
-                "predicted": shortened(predicted),
-                "probability": f"{p:.4f}",
-                "text": shortened(text, LONGEST_MESSAGE),
-            }
-            for true, predicted, p, text in metrics.mistakes(found, temperature)
-        ],
+        mistakes=_mistakes(subject, temperature),
         inside=_inside(subject, temperature),
         duplicates=subject.duplicates,
         origin=subject.origin,
@@ -268,23 +264,49 @@ def _calibration(errors: dict[str, float], temperature: float, fitted: float | N
     return f"{text} here, and changes no label."
 
 
+def _mistakes(subject: Subject, temperature: float) -> list[dict[str, str]]:
+    found, names = subject.reported, subject.reported.class_names
+    confidence = found.confidence(temperature)
+    return [
+        {
+            "label": shortened(names[found.labels[i]]),
+            "predicted": shortened(names[found.predicted[i]]),
+            "probability": f"{confidence[i]:.4f}",
+            "text": shortened(found.texts[i], LONGEST_MESSAGE),
+            "others": _others(subject, i),
+        }
+        for i in metrics.mistakes(found, temperature)[:MOST_MISTAKES].tolist()
+    ]
+
+
+def _others(subject: Subject, place: int) -> str:
+    """What the first other columns of the source say of a message."""
+    told = ((name, values[place]) for name, values in list(subject.others.items())[:MOST_OTHERS])
+    return " · ".join(
+        f"{shortened(name)}: {shortened(str(value))}" for name, value in told if not pd.isna(value) and value != ""
+    )
+
+
 def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
     predictor, found = subject.predictor, subject.reported
-    wrong = metrics.mistakes(found, temperature, most=1)
-    text = subject.text or (wrong[0][3] if wrong else found.texts[0])
-    which = "The given message." if subject.text else ""
-    if not which:
+    names = found.class_names
+    place = next(iter(metrics.mistakes(found, temperature).tolist()), 0)  # the first message where none is wrong
+    if subject.text:
+        which = "The given message."
+    elif found.right[place]:
         which = "A message."
-        if wrong:
-            which = f"The most confident mistake: {shortened(wrong[0][0])}, taken for {shortened(wrong[0][1])}."
-    shown: dict[str, Any] = {"which": which, "spans": []}
+    else:
+        true, predicted = (shortened(names[ids[place]]) for ids in (found.labels, found.predicted))
+        which = f"The most confident mistake: {true}, taken for {predicted}."
+    text = subject.text or found.texts[place]
+    shown: dict[str, Any] = {"which": which, "others": "" if subject.text else _others(subject, place), "spans": []}
     tokens, weights = inside.attention(predictor, text, most_tokens=40)
     maps = [(len(weights) - 1, head) for head in range(min(6, weights.shape[1]))]
     caption = f"Attention of the last layer, heads 1 to {len(maps)}: what each token (down) looks at (across)"
     shown["attention_caption"] = caption if len(tokens) < 40 else f"{caption}; the first 40 tokens"
     shown["attention"] = _picture("attention", lambda: pictures.attention_maps(tokens, weights, maps, 3, 2.8))
     if inside.has_trace(predictor):
-        traced, names = inside.trace(predictor, text), found.class_names
+        traced = inside.trace(predictor, text)
         shown["spans"] = spans(traced, names)
         two = f"blue {called(names[0])}, orange {called(names[1])}" if len(names) == 2 else ""
         shown["legend"] = two or "orange, the surer the stronger"

@@ -2,17 +2,14 @@
 
 import math
 import shlex
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import jinja2
-
+from gpt_classifier import pages
 from gpt_classifier.atomic import write_table, write_text
 from gpt_classifier.errors import printable
 from gpt_classifier.sweeps.results import METRICS, Configuration, Sweep, SweepRun, metric_name, shown
 
-TEMPLATE = Path(__file__).with_name("page.html")
 MOST_LINES = 20  # configurations and failures on the terminal; the page has all
 LONGEST = 40  # characters of a value on the terminal, of longer ones the end, which tells paths apart
 
@@ -135,9 +132,9 @@ def _why(run: SweepRun) -> str:
 
 def page(sweep: Sweep, command: str) -> str:
     """The page as HTML that needs nothing beside it; links lead to the folders of the runs."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     best = sweep.best
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return pages.render(
+        "sweep",
         title=f"Sweep over {', '.join(sweep.keys)}" if sweep.keys else "Sweep",
         headline=headline(sweep),
         notes=sweep.notes(),
