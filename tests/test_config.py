@@ -95,6 +95,12 @@ def test_paths_need_no_quotation_marks_of_hydra(path: str) -> None:
     assert compose(["data=csv", f"data.path={path}"]).data.path == path
 
 
+@pytest.mark.parametrize("name", ["文", "Größe", "stars (1-5)", "Was war gut?", "rating [%]", "text"])
+def test_names_of_columns_need_no_quotation_marks_of_hydra(name: str) -> None:
+    cfg = compose(["data=csv", f"data.label_column={name}", f"data.val_text_column={name}", f"data.sheet={name}"])
+    assert [cfg.data.label_column, cfg.data.val_text_column, cfg.data.sheet] == [name] * 3
+
+
 def test_what_is_written_for_hydra_is_left_alone() -> None:
     given = ["-m", "data.path=a.csv,b (1).csv", "data.path='a b'", "data.path=${run_dir}/a", "data.path=choice(a,b)"]
     assert quote_paths(given) == given

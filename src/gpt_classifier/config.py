@@ -67,7 +67,9 @@ def search_path(config_dir: Path | None) -> list[str]:
     return [f"hydra.searchpath=[{places}]"] if further else []
 
 
-PATHS = ("ckpt_path", "data.path", "data.test_path", "data.val_path", "model.weights")
+FREE = re.compile(r"ckpt_path|model\.weights|data\.(\w+_)?(path|column|sheet)")
+"""Options that take a path, or the name of a column or a sheet, as somebody else has written it."""
+
 PLAIN = re.compile(r"[\w./\\+$%*@?|: -]*", re.ASCII)
 """Values that Hydra's grammar takes without quotation marks."""
 
@@ -76,7 +78,9 @@ MEANT = re.compile(r"['\",]|\$\{|\w+\(.*\)$")
 
 
 def quote_paths(overrides: Sequence[str]) -> list[str]:
-    """Overrides of which paths are quoted where Hydra's grammar asks for it: `~/a.csv`, `reviews (1).csv`, `ä.csv`.
+    """Overrides of which paths and names of columns are quoted where Hydra's grammar asks for it.
+
+    Such as `~/a.csv`, `reviews (1).csv`, `ä.csv`, `data.label_column=Größe`.
 
     Args:
         overrides: as a shell leaves them, flags among them.
@@ -84,7 +88,7 @@ def quote_paths(overrides: Sequence[str]) -> list[str]:
     quoted = []
     for override in overrides:
         key, _, value = override.partition("=")
-        if key in PATHS and not PLAIN.fullmatch(value) and not MEANT.search(value):
+        if FREE.fullmatch(key) and not PLAIN.fullmatch(value) and not MEANT.search(value):
             override = f"{key}='{value}'"
         quoted.append(override)
     return quoted
