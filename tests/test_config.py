@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import FSDPStrategy
 
 from gpt_classifier.config import compose, quote_paths
+from gpt_classifier.errors import UserError
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.pooling import LastToken
@@ -105,3 +106,22 @@ def test_what_is_written_for_hydra_is_left_alone() -> None:
     given = ["-m", "data.path=a.csv,b (1).csv", "data.path='a b'", "data.path=${run_dir}/a", "data.path=choice(a,b)"]
     assert quote_paths(given) == given
     assert quote_paths(["model=x(1)", "data.path="]) == ["model=x(1)", "data.path="]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "model=gpt2-nan",
+            "model=gpt2-nan: conf/model has no such file. Did you mean gpt2-nano? There are: gpt2-large, ",
+        ),
+        ("experiment=book/nothing", "experiment=book/nothing: conf/experiment has no such file."),
+        ("seeed=1", "Could not override 'seeed'. To append to your config use +seeed=1"),
+    ],
+)
+def test_what_can_not_be_composed_is_told_in_one_line(override: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose([override])
+    assert str(caught.value).startswith(expected)
+    assert "provider" not in str(caught.value)
+    assert "\n" not in str(caught.value)
