@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.strategies import FSDPStrategy
 
 from gpt_classifier.config import compose, quote_paths
+from gpt_classifier.errors import UserError
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.pooling import LastToken
@@ -95,7 +96,32 @@ def test_paths_need_no_quotation_marks_of_hydra(path: str) -> None:
     assert compose(["data=csv", f"data.path={path}"]).data.path == path
 
 
+@pytest.mark.parametrize("name", ["文", "Größe", "stars (1-5)", "Was war gut?", "rating [%]", "text"])
+def test_names_of_columns_need_no_quotation_marks_of_hydra(name: str) -> None:
+    cfg = compose(["data=csv", f"data.label_column={name}", f"data.val_text_column={name}", f"data.sheet={name}"])
+    assert [cfg.data.label_column, cfg.data.val_text_column, cfg.data.sheet] == [name] * 3
+
+
 def test_what_is_written_for_hydra_is_left_alone() -> None:
     given = ["-m", "data.path=a.csv,b (1).csv", "data.path='a b'", "data.path=${run_dir}/a", "data.path=choice(a,b)"]
     assert quote_paths(given) == given
     assert quote_paths(["model=x(1)", "data.path="]) == ["model=x(1)", "data.path="]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "model=gpt2-nan",
+            "model=gpt2-nan: conf/model has no such file. Did you mean gpt2-nano? There are: gpt2-large, ",
+        ),
+        ("experiment=book/nothing", "experiment=book/nothing: conf/experiment has no such file."),
+        ("seeed=1", "Could not override 'seeed'. To append to your config use +seeed=1"),
+    ],
+)
+def test_what_can_not_be_composed_is_told_in_one_line(override: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose([override])
+    assert str(caught.value).startswith(expected)
+    assert "provider" not in str(caught.value)
+    assert "\n" not in str(caught.value)

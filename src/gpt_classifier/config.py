@@ -1,16 +1,17 @@
 """Hydra for everything that is no command: where `conf/` is, composing it, and building what it names."""
 
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, with_causes
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.schema import check_types
 
@@ -19,7 +20,10 @@ __all__ = [
     "compose",
     "conf_folder",
     "conf_folders",
+    "explain",
+    "files_in",
     "instantiate",
+    "meant",
     "quote_paths",
     "search_path",
 ]
@@ -67,7 +71,9 @@ def search_path(config_dir: Path | None) -> list[str]:
     return [f"hydra.searchpath=[{places}]"] if further else []
 
 
-PATHS = ("ckpt_path", "data.path", "data.test_path", "data.val_path", "model.weights")
+FREE = re.compile(r"ckpt_path|model\.weights|data\.(\w+_)?(path|column|sheet)")
+"""Options that take a path, or the name of a column or a sheet, as somebody else has written it."""
+
 PLAIN = re.compile(r"[\w./\\+$%*@?|: -]*", re.ASCII)
 """Values that Hydra's grammar takes without quotation marks."""
 
@@ -76,7 +82,9 @@ MEANT = re.compile(r"['\",]|\$\{|\w+\(.*\)$")
 
 
 def quote_paths(overrides: Sequence[str]) -> list[str]:
-    """Overrides of which paths are quoted where Hydra's grammar asks for it: `~/a.csv`, `reviews (1).csv`, `ä.csv`.
+    """Overrides of which paths and names of columns are quoted where Hydra's grammar asks for it.
+
+    Such as `~/a.csv`, `reviews (1).csv`, `ä.csv`, `data.label_column=Größe`.
 
     Args:
         overrides: as a shell leaves them, flags among them.
@@ -84,10 +92,42 @@ def quote_paths(overrides: Sequence[str]) -> list[str]:
     quoted = []
     for override in overrides:
         key, _, value = override.partition("=")
-        if key in PATHS and not PLAIN.fullmatch(value) and not MEANT.search(value):
+        if FREE.fullmatch(key) and not PLAIN.fullmatch(value) and not MEANT.search(value):
             override = f"{key}='{value}'"
         quoted.append(override)
     return quoted
+
+
+NOT_CHOSEN = ("base", "texts", "in_memory")
+"""Files of groups that nobody chooses on a command line: others build on them, or `TextClassifier.fit` does."""
+
+INTERNAL = ("Config search path", "provider=", "hydra.cc/docs", "full_key:", "object_type=")
+"""In lines of Hydra's messages that help nobody."""
+
+
+def files_in(group: str) -> list[str]:
+    """The names of a group's files in `conf/` that can be chosen, without `.yaml`."""
+    folder = conf_folder() / group
+    found = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(set(found).difference(NOT_CHOSEN))
+
+
+def meant(word: str, known: Sequence[str]) -> str:
+    """A sentence with the known word that is most like another; empty where none is."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def explain(error: BaseException) -> str:
+    """One line about an error of Hydra's in composing a configuration."""
+    for link in with_causes(error):
+        if isinstance(link, MissingConfigException) and "/" in (link.missing_cfg_file or ""):
+            group, _, file = str(link.missing_cfg_file).partition("/")
+            files = files_in(group)
+            return f"{group}={file}: conf/{group} has no such file.{meant(file, files)} There are: {', '.join(files)}."
+    lines = [line for link in with_causes(error) for line in str(link).splitlines() or [type(link).__name__]]
+    told = (line.strip() for line in lines if line.strip() and not any(word in line for word in INTERNAL))
+    return " ".join(dict.fromkeys(told))
 
 
 def compose(
@@ -109,6 +149,6 @@ def compose(
             all_overrides = [*search_path(config_dir), *quote_paths(overrides)]
             cfg = hydra.compose(name, overrides=all_overrides, return_hydra_config=hydra_too)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(str(error)) from error
+        raise UserError(explain(error)) from error
     check_types(cfg)
     return cfg

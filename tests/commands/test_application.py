@@ -10,6 +10,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from gpt_classifier.commands import train
 from gpt_classifier.commands.application import run_hydra
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
@@ -160,3 +161,15 @@ def test_a_job_that_fails_ends_its_wandb_run_as_failed(wandb: Any) -> None:
     with pytest.raises(SystemExit):
         run_hydra(task, "config", [])
     assert wandb.finished == [([123], 1)]
+
+
+def test_a_run_tells_its_folder_before_seconds_of_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    def slow(training: bool) -> None:
+        raise UserError("importing takes seconds")
+
+    monkeypatch.setattr("gpt_classifier.device.prepare_process", slow)
+    with pytest.raises(SystemExit):
+        train.main(["experiment=quickstart", f"hydra.run.dir={tmp_path}/run"])
+    assert f"folder   {tmp_path}/run" in capfd.readouterr().out

@@ -205,7 +205,9 @@ def test_evaluate_writes_a_page_that_needs_nothing_else(
     assert list(numbers["references"]) == ["linear model", "majority class"]
     frame = pd.read_csv(folder / "predictions.csv")
     assert (frame["label"] == frame["predicted_label"]).mean() == pytest.approx(accuracy)
-    assert f"accuracy  {accuracy:8.4f}   95 % interval" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert f"accuracy  {accuracy:8.4f}   95 % interval" in printed.out
+    assert "checkpoint " in printed.err
 
 
 def test_page_of_many_classes_shows_the_worst_and_tables_have_all(train: Callable[..., Run], tmp_path: Path) -> None:

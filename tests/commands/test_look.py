@@ -21,6 +21,11 @@ CASES = {
     "train data=csv data.path=one.csv": "at least two classes, but every message has the label 'a'",
     "train data=csv data.path=empty.csv": r"2 of 3 rows .* the label is empty \(2, the first in data row 2\)",
     "train data=csv data.path=good.csv data.val_path=none.csv": "data.val_path: .* there is no file none.csv",
+    "train data.path=good.csv": r"data.path: expected the SMS Spam Collection.* good.csv\. Add data=csv",
+    "train data.path=good.csv data.text_column=body": "data.text_column: .* without data=csv, data=hf. Add one",
+    "train freeze.rank=2": r"freeze.rank: there is no such option without freeze=lora\. Add that",
+    "train good.csv": "good.csv: expected KEY=VALUE .* write data=csv data.path=good.csv",
+    "pretrain letters.txt": r"letters.txt: expected KEY=VALUE or GROUP=FILE\.\n",
     "train model=gpt2-nano freeze=last_n_blocks freeze.n=9": "freeze.n: expected 1 to 6",
     "train model.weights=none": "model.weights: .* none does not exist",
     "train optimizer.lr=-1": "optimizer.lr: expected a number of at least 0",
@@ -105,6 +110,8 @@ def test_look_accepts_what_composes_and_reads_no_more_than_it_needs(
 ) -> None:
     (tmp_path / "a.csv").write_text("text,label\n" + "x,a\ny,b\n" * 1000 + "z,\n")
     look(compose(["data=csv", f"data.path={tmp_path}/a.csv", "model=gpt2-nano"]))
+    (tmp_path / "sms.csv").write_text("ham\tOk lar...\nspam\tFree entry\n")
+    look(compose(["data=sms_spam", f"data.path={tmp_path}/sms.csv"]))
     for experiment in ("quickstart", "book/chapter", "book/11_lora"):
         look(compose([f"experiment={experiment}"]))
     monkeypatch.setattr(labelled, "LARGE", 10)

@@ -203,3 +203,13 @@ def test_option_is_named_as_the_configuration_names_it(override: str, expected: 
     cause = paragraph_of(error.value, "")  # Hydra wraps what a constructor raises
     assert cause is not None
     assert expected in cause
+
+
+def test_frequencies_of_classes_that_are_numbers_are_not_taken_for_the_classes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    of(Texts(["a", "b", "c"], ["5", "5", "1"])).report.log()
+    assert "found    1: 1, 5: 2" in caplog.text
+    of(Texts(["a", "b", "c"], ["spam", "ham", "spam"])).report.log()
+    assert "found    1 ham, 2 spam" in caplog.text

@@ -522,3 +522,13 @@ def test_separator_is_found_by_the_names_of_the_columns(tmp_path: Path, separato
     for given in (None, word, separator):
         frame = Table(str(path), "text", "label", separator=given).load().frame
         assert frame["text"].tolist() == ["one, two; three | four", "five"]
+
+
+@pytest.mark.parametrize(("text", "label"), [("text", "label"), ("body", "label"), ("body", "topic")])
+def test_columns_that_are_missing_are_told_beside_those_that_the_separator_of_the_file_makes(
+    tmp_path: Path, text: str, label: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("id;body;topic class\n1;hello, you;a\n2;bye;b\n")
+    with pytest.raises(OptionError, match=r"\(id, body, topic class\)"):
+        Table(str(path), text, label).load()

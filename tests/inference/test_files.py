@@ -405,3 +405,12 @@ def test_parts_of_runs_that_were_killed_are_removed_by_the_next(tmp_path: Path) 
         (tmp_path / name).write_text("half")
     write_to(tmp_path / "out.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "out.csv"])
+
+
+def test_a_column_of_lines_of_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("id;body\n1;hello\n")
+    told = r"--text-column: .*a\.txt is read as a text a line, .*--input-format"
+    with pytest.raises(UserError, match=told), files.opened_rows([tmp_path / "a.txt"], "body", Style()):
+        pass
+    with files.opened_rows([tmp_path / "a.txt"], "text", Style()) as (_, rows):
+        assert len(list(rows)) == 2

@@ -303,7 +303,7 @@ def test_ctrl_c_leaves_a_usable_classifier_and_a_working_ctrl_c(monkeypatch: pyt
         (*messages(), {"epochs": 0}, "^epochs: expected a whole number of at least 1"),
         (*messages(), {"lr": -1}, "^lr: expected a number of at least 0"),
         (*messages(), {"validation": 1.5}, "^validation: expected a number"),
-        (*messages(), {"model": "gpt9"}, "model/gpt9"),
+        (*messages(), {"model": "gpt9"}, "model=gpt9: conf/model has no such file"),
         (*messages(), {"device": "abacus"}, "^device: expected cpu, cuda, mps or None"),
         (*messages(), {"precision": "8"}, "^precision: expected"),
         (*messages(), {"class_weight": "heavy"}, "^class_weight: expected"),

@@ -117,7 +117,7 @@ def test_lora_with_a_frozen_head_predicts_and_resumes(train: Callable[..., Run],
 
 
 def test_lora_on_a_file_of_weights_keeps_its_adapters_alone_and_resumes(
-    train: Callable[..., Run], tmp_path: Path
+    train: Callable[..., Run], tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
     config = GPTConfig(vocab_size=8192, n_positions=1024, n_embd=48, n_layer=2, n_head=6)
     weights = save_as_released(GPT(config).initialise(), tmp_path / "weights")
@@ -137,6 +137,10 @@ def test_lora_on_a_file_of_weights_keeps_its_adapters_alone_and_resumes(
     assert all(torch.equal(unbroken[name], found[name]) for name in unbroken)
     with pytest.raises(SystemExit):
         train(*options, "freeze.rank=3", f"ckpt_path={last}", folder="other")
+    capfd.readouterr()
+    with pytest.raises(SystemExit):
+        train(*options[:1], "freeze=none", f"ckpt_path={last}", folder="other")
+    assert "was trained with freeze lora " in capfd.readouterr().err
 
 
 def test_same_seed_gives_the_same_weights_and_another_seed_does_not(train: Callable[..., Run]) -> None:

@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         from gpt_classifier.checkpoints import find_checkpoint, run_folder
 
         path = find_checkpoint(options.checkpoint, options.outputs)
+        print(f"checkpoint {path}", file=sys.stderr)  # which is the latest, before seconds of imports
         if options.overrides:
             from gpt_classifier.commands.look import look_at_messages
             from gpt_classifier.config import compose

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt_classifier.commands.arguments import started_as
-from gpt_classifier.config import conf_folder, conf_folders
-
-NOT_CHOSEN = ("base", "texts", "in_memory")
-"""Files of groups that nobody chooses on a command line: others build on them, or `TextClassifier.fit` does."""
+from gpt_classifier.config import NOT_CHOSEN, conf_folder, conf_folders
 
 LINE = re.compile(r"^(?P<indent> *)(?:- )?(?P<key>[\w@/]+):(?: (?P<value>[^#]*?))?(?: +# (?P<comment>.*))?$")
 

@@ -4,7 +4,9 @@ All of it is checked again by the code that uses it. What passes there passes he
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice, product
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,6 +20,7 @@ from gpt_classifier.hub import expect_datasets
 from gpt_classifier.models.limits import expect_blocks, expect_weights
 from gpt_classifier.schema import Option, check_types
 from gpt_classifier.tables.labelled import LabelledTable
+from gpt_classifier.tables.reading import KINDS, ending_of
 
 SEED = Option("int", low=0, high=2**32 - 1)
 NUMBERS = {
@@ -34,8 +37,11 @@ WITHOUT_FOLDS = {"data.test_fraction": Option("float", low=0, high=1)}
 """Of `MessageDataModule`, which checks them too, and what depends on others."""
 
 MODULE, TABLE = "gpt_classifier.data.datamodule.MessageDataModule", "gpt_classifier.data.sources.Table"
-HUB = "gpt_classifier.data.sources.HubDataset"
+HUB, SMS = "gpt_classifier.data.sources.HubDataset", "gpt_classifier.data.sources.SmsSpam"
 LAST_BLOCKS, GPT = "gpt_classifier.models.freezing.train_last_blocks", "gpt_classifier.models.gpt.GPTConfig"
+
+TABLES = KINDS.keys() - {"txt"}
+"""Endings of files that the SMS Spam Collection does not come as."""
 
 MOST_JOBS = 20  # of a sweep that are looked at: composing one takes a tenth of a second
 
@@ -73,6 +79,8 @@ def look_at_messages(cfg: DictConfig, classes: bool = True) -> None:
         UserError: it can't.
     """
     target = _target(cfg, "data.source")
+    if target == SMS and cfg.data.path:
+        _expect_collection(Path(cfg.data.path).expanduser())
     if target not in (TABLE, HUB):
         return
     options: Any = OmegaConf.to_container(cfg.data.source, resolve=True)
@@ -85,6 +93,19 @@ def look_at_messages(cfg: DictConfig, classes: bool = True) -> None:
 
             HubDataset(**options)
             expect_datasets()
+
+
+def _expect_collection(path: Path) -> None:
+    """Refuse a file of the user's own that is taken for the SMS Spam Collection because `data=csv` is missing."""
+    if ending_of(path) not in TABLES:
+        return
+    with suppress(OSError), path.open("rb") as file:
+        if file.readline(100).partition(b"\t")[0] in (b"ham", b"spam"):
+            return
+    raise UserError(
+        f"data.path: expected the SMS Spam Collection, as data=sms_spam is the default, but it is {path}. Add data=csv "
+        f"for a file of your own."
+    )
 
 
 def _target(cfg: DictConfig, node: str) -> Any:

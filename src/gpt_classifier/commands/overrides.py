@@ -1,6 +1,5 @@
 """What a person meant with options that can't be composed."""
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,18 +7,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gpt_classifier.commands.help import files_of
-from gpt_classifier.config import compose, conf_folder
-from gpt_classifier.errors import UserError, with_causes
+from gpt_classifier.config import compose, conf_folder, files_in, meant
+from gpt_classifier.config import explain as explain_composing
+from gpt_classifier.errors import UserError
+from gpt_classifier.tables.reading import KINDS, ending_of
 
 FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
     *("--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun"),
 )
 """Hydra's own, which have two dashes."""
-
-INTERNAL = ("Config search path", "provider=", "hydra.cc/docs", "full_key:", "object_type=")
-"""In lines of Hydra's messages that help nobody."""
 
 
 def refuse_dashes(arguments: Sequence[str]) -> None:
@@ -54,31 +51,34 @@ def explain(error: BaseException, arguments: Sequence[str], name: str) -> str:
         arguments: of the command.
         name: of the primary file in `conf/`, without `.yaml`.
     """
-    lines = [line for link in with_causes(error) for line in str(link).splitlines() or [type(link).__name__]]
-    told = " ".join(
-        dict.fromkeys(line.strip() for line in lines if line.strip() and not any(w in line for w in INTERNAL))
-    )
+    told = explain_composing(error)
     if found := re.search(r"Could not override '([^']+)'", told):
         key = found[1]
-        return f"{key}: there is no such option.{_meant(key, known_keys(arguments, name))} +{key}=… adds one."
-    if found := re.search(r"Could not find '([^'/]+)/([^']+)'", told):
-        group, file = found[1], found[2]
-        files = sorted(files_of(group))
-        return f"{group}={file}: conf/{group} has no such file.{_meant(file, files)} There are: {', '.join(files)}."
+        if elsewhere := _files_with(key, name):
+            given = ", ".join(f"{key.partition('.')[0]}={file}" for file in elsewhere)
+            return f"{key}: there is no such option without {given}. Add {'that' if len(elsewhere) == 1 else 'one'}."
+        return f"{key}: there is no such option.{meant(key, known_keys(arguments, name))} +{key}=… adds one."
+    if found := re.search(r"Error parsing override '([^'=]+)'\s+missing EQUAL", told):
+        own = KINDS.get(ending_of(Path(found[1]))) and name == "config"
+        hint = f" For a file of your own write data=csv data.path={found[1]}." if own else ""
+        return f"{found[1]}: expected KEY=VALUE or GROUP=FILE.{hint}"
     wrong = [argument for argument in arguments if re.match(r"[\w/]+=-?[\d.]+$", argument) and _is_group(argument)]
     if wrong:
         group = wrong[0].partition("=")[0]
         return f"{wrong[0]}: expected the name of a file of conf/{group}, but it is a number."
-    return f"The options can't be composed: {told}"
+    return told if "has no such file" in told else f"The options can't be composed: {told}"
 
 
 def _is_group(argument: str) -> bool:
     return (conf_folder() / argument.partition("=")[0]).is_dir()
 
 
-def _meant(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""
+def _files_with(key: str, name: str) -> list[str]:
+    """The files of an option's group that have it."""
+    group, _, rest = key.partition(".")
+    if not rest or not _is_group(group):
+        return []
+    return [file for file in files_in(group) if key in known_keys([f"{group}={file}"], name)]
 
 
 def known_keys(arguments: Sequence[str], name: str) -> list[str]:

@@ -1,14 +1,19 @@
 """Fine-tune a GPT into a text classifier: gpt-classifier train model=gpt2-medium freeze=last_block"""
 
+import logging
+import os
 import sys
 from collections.abc import Sequence
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.application import run_context, run_hydra
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.commands.look import look, look_at_sweep
 from gpt_classifier.config import quote_paths
+
+log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _train(cfg: DictConfig) -> float:
     look(cfg)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes the first tells
+        log.info("folder   %s", HydraConfig.get().runtime.output_dir)
     from gpt_classifier.config import instantiate
     from gpt_classifier.device import prepare_process  # seconds of imports that --help does not need
 

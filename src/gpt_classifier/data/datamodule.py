@@ -86,7 +86,9 @@ class DataReport:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    shown = [f"{number} {name}" for name, number in counts.items()]
+    """`160 ham, 20 spam`; of classes that are numbers themselves `1: 160, 2: 20`."""
+    numbers = any(name[:1].isdigit() for name in counts)
+    shown = [f"{name}: {number}" if numbers else f"{number} {name}" for name, number in counts.items()]
     return ", ".join(shown if len(shown) <= 10 else [*shown[:10], "…"])
 
 

@@ -141,7 +141,14 @@ def opened_rows(
     """
     style = replace(style, keep_bytes=True)
     with as_arguments(), reading.opened_table(paths, style, [text_column], kind) as rows:
-        column = "text" if input_kind(paths, kind) == "txt" else text_column
+        column = "text"
+        if input_kind(paths, kind) != "txt":
+            column = text_column
+        elif text_column != column:
+            raise UserError(
+                f"--text-column: {rows.name} is read as a text a line, without columns. Set --input-format to csv, tsv "
+                f"or jsonl if it has some, or leave --text-column out."
+            )
         if rows.columns:
             expect_column("text_column", column, rows.columns, rows.name)
         yield rows.columns, (with_text(row, column) for row in rows)

@@ -50,12 +50,18 @@ def read_rows(
 
 
 def _find_separator(header: str, wanted: Iterable[str], usual: str) -> str:
-    """What separates the columns of a table: the usual separator, unless only another one makes the wanted columns."""
+    """What separates the columns of a table: the usual separator, unless only another one makes the wanted columns.
+
+    Where none makes all of them, it is the one that makes most of them, then most columns: an error lists those.
+    """
+    missed = []
     for separator in (usual, *SEPARATORS.values()):
         with suppress(csv.Error):  # a name that is too long
-            if set(wanted) <= set(next(csv.reader([header], delimiter=separator), [])):
+            columns = set(next(csv.reader([header], delimiter=separator), []))
+            if set(wanted) <= columns:
                 return separator
-    return usual
+            missed.append((len(columns.intersection(wanted)), len(columns), separator))
+    return max(missed, key=lambda made: made[:2], default=(0, 0, usual))[2]
 
 
 def _read_table(

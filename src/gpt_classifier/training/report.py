@@ -258,7 +258,7 @@ def advise(history: Sequence[dict[str, float]], best: dict[str, Any], epochs: in
     if best["epoch"] == epochs and gained > CLIMBING and last["val/loss"] < before["val/loss"]:
         return f"Validation was still getting better at the end: try trainer.max_epochs={2 * epochs}."
     if best["epoch"] == 0:
-        return "No epoch was better than the linear probe before them: a smaller optimizer.lr may be, or more messages."
+        return "No epoch was better than the linear probe before: try a smaller optimizer.lr or more messages."
     lowest = min(points, key=lambda row: row["val/loss"])
     if lowest["epoch"] <= epochs / 2 and last["val/loss"] > OVERFITTED * max(lowest["val/loss"], SMALL):
         return (

@@ -69,6 +69,7 @@ def find_resumable(ckpt_path: str, module: ClassifierModule) -> Path:
         )
     found, expected = _of_spec(artifact.spec), _of_spec(module.spec)
     kept = checkpoint["progress"]["settings"]
+    expect_same(path, {"freeze": (kept.get("freeze"), module.settings["freeze"])})  # by which weights have a base
     bases = [spec.base for spec in (artifact.spec, module.spec)]
     if len({base.sha256 if base else None for base in bases}) > 1:
         theirs, ours = (base.path if base else "of its own" for base in bases)
