@@ -167,7 +167,7 @@ def draw(found: dict[str, dict[int, list[float]]], path: Path) -> None:
     axes = figure.subplots()
     colors = iter(("#4477aa", "#66aa88", "#222222"))
     for name, points in found.items():
-        if name == "the larger class":
+        if name == "majority class":
             continue
         color = "#cc6633" if name.startswith("gpt2-nano") else next(colors)
         line = "--" if "random" in name else "-"

@@ -309,7 +309,7 @@ def test_compare_names_one_to_ship(train: Callable[..., Run], capsys: pytest.Cap
         "classifier",
         "run1",
         "run2",
-        "the larger class",
+        "majority class",
         "bag of words, logistic regression",
         "bag of words, naive Bayes",
         "character n-grams, TF-IDF, LinearSVC",

@@ -38,7 +38,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--output", type=Path, help=".csv, .tsv, .jsonl or .txt, each also with .gz (default: standard output)"
     )
     parser.add_argument(
-        "--top", type=int, default=1, metavar="N", help="the N most probable labels, each with its probability"
+        "--top",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the predicted label and the next most probable ones, N in all, with probabilities",
     )
     parser.add_argument(
         "--threshold",

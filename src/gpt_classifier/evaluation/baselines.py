@@ -69,7 +69,7 @@ def families() -> list[Family]:
     # a pattern without a minimum of two letters: some texts have no longer word
     words = {"token_pattern": r"(?u)\b\w+\b"}
     return [
-        Family("the larger class", [("", CountVectorizer(**words))], DummyClassifier(), [{}]),
+        Family("majority class", [("", CountVectorizer(**words))], DummyClassifier(), [{}]),
         Family(
             "bag of words, logistic regression",
             [

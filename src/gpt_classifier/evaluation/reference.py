@@ -77,11 +77,13 @@ def majority_class(reported: Predictions, labels: Sequence[str]) -> Reference:
     """
     names = reported.class_names
     if len(labels):
-        (name, _), where = Counter(labels).most_common(1)[0], "the training messages"
+        counts, where = Counter(labels), "the training messages"
     else:
-        name, where = names[int(reported.confusion.support.argmax())], "these messages"
+        counts, where = Counter(dict(zip(names, reported.confusion.support.tolist(), strict=True))), "these messages"
+    name, most = counts.most_common(1)[0]
+    which = "the most frequent class" if list(counts.values()).count(most) == 1 else "one of the most frequent classes"
     said = name if len(name) <= 40 else f"{name[:39]}…"
-    how = f"“{said}” for every message, the most frequent class of {where}"
+    how = f"“{said}” for every message, {which} of {where}"
     return Reference.of("majority class", how, np.full(len(reported.labels), names.index(name)), reported)
 
 
