@@ -1,5 +1,6 @@
 """Where checkpoints are. Nothing here takes long to import: a wrong path is told at once."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_classifier.errors import UserError
@@ -69,3 +70,9 @@ def resumable_path(ckpt_path: str) -> Path:
     if not path.is_file():
         raise UserError(f"ckpt_path: there is no file {path}. {RESUME}")
     return path
+
+
+def shortest_name(path: Path, paths: Sequence[Path]) -> str:
+    """What tells a checkpoint from others: its run's folder, with its own name where another lies in the same one."""
+    alone = sum(other.parent == path.parent for other in paths) == 1
+    return run_folder(path).name if alone else f"{run_folder(path).name}/{path.name}"

@@ -117,7 +117,7 @@ def test_generate_takes_hydra_overrides_and_refuses_bad_ones() -> None:
     generate(["--model", "gpt2-nano", "--prompt", "x", "model.weights=random", "model.backbone.n_layer=1"])
     for arguments, expected in (
         (["--prompt", ""], "--prompt: expected at least one character"),
-        (["--prompt", "x", "--model", "gpt3"], "model/gpt3"),
+        (["--prompt", "x", "--model", "gpt3"], "model=gpt3: conf/model has no such file"),
         (["--prompt", "x", "--model", "gpt2-nano", "model.weights=none.pth"], "none.pth does not exist"),
         (["--prompt", "x", "--top-k", "0"], "--top-k: expected a whole number of at least 1"),
         (["--prompt", "x", "--top-k", "3"], "only sampling can use it"),

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         options = parse(arguments)
         import numpy as np
 
-        from gpt_classifier.checkpoints import find_checkpoint, run_folder
+        from gpt_classifier.checkpoints import find_checkpoint, shortest_name
         from gpt_classifier.data.prepare import text_hash
         from gpt_classifier.device import prepare_process
         from gpt_classifier.evaluation import baselines, comparison, messages
@@ -59,12 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
                 )
             contenders.append(
                 comparison.ask(
-                    f"{run_folder(path).name}/{path.name}" if same_run(path, paths) else run_folder(path).name,
+                    shortest_name(path, paths),
                     texts,
                     classes,
                     predictor.predict,
                     predictor.predict_proba,
-                    sum(p.numel() * p.element_size() for p in predictor.model.parameters()) / 1e6,
+                    sum(tensor.nbytes for tensor in predictor.model.state_dict().values()) / 1e6,
                 )
             )
             if predictor.note:
@@ -72,11 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.baselines:
             train, val = ((parts[name]["text"].tolist(), parts[name]["label"].tolist()) for name in ("train", "val"))
             for baseline in baselines.fit_baselines(train, val):
-                print(
-                    f"{baseline.name}: the best of {baseline.candidates} has {baseline.val_accuracy:.2%} of validation "
-                    f"right, {baseline.seconds:.0f} s",
-                    flush=True,
-                )
+                print(baseline, flush=True)
                 contenders.append(comparison.of_baseline(baseline, texts, classes))
         place = {name: i for i, name in enumerate(classes)}
         truth = np.array([place[label] for label in labels])
@@ -88,8 +84,3 @@ def main(arguments: list[str] | None = None) -> None:
             )
         write_text(options.out / "comparison.md", f"{sentence}\n\n{table}\n")
         print(f"{sentence}\n\n{table}\n\nThis is also in {options.out / 'comparison.md'}")
-
-
-def same_run(path: Path, paths: list[Path]) -> bool:
-    """Whether another of the checkpoints lies in the same folder."""
-    return sum(other.parent == path.parent for other in paths) > 1

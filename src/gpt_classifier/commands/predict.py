@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=1,
         metavar="N",
-        help="the predicted label and the next most probable ones, N in all, with probabilities",
+        help="the predicted label and the next most probable ones, N in all",
     )
     parser.add_argument(
         "--threshold",
@@ -85,18 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
 
         sources = files.inputs(options.input)
         kind = "txt" if options.text else files.input_kind(sources, options.input_format)
-        target = {"json": "jsonl", "parquet": "csv", "xlsx": "csv"}.get(kind, kind)
         output = options.output.expanduser() if options.output else None
-        special = output is not None and files.is_special(output)  # such as /dev/stdout, without an ending
-        if output and (output.suffix or not special):
-            target = files.output_kind(output)
-        target = "jsonl" if options.json else target
-        if kind == "jsonl" and target != "jsonl":
-            raise UserError(
-                "--output: rows of JSON can only be written as .jsonl, as each may have columns of its own."
-            )
-        if output and output.exists() and not special and any(path and output.samefile(path) for path in sources):
-            raise UserError("--output: it is the input, which would be lost. Name another file.")
+        target = "jsonl" if options.json else files.target_kind(output, kind, sources)
         if options.spreadsheet_safe and target not in ("csv", "tsv"):
             raise UserError(f"--spreadsheet-safe: expected an output of csv or tsv, but it is {target}. Leave it out.")
         path = find_checkpoint(options.checkpoint, options.outputs)

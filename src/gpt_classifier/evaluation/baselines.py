@@ -51,6 +51,10 @@ class Baseline:
     candidates: int
     seconds: float
 
+    def __str__(self) -> str:
+        right = f"{self.val_accuracy:.2%} of validation right"
+        return f"{self.name}: the best of {self.candidates} has {right}, {self.seconds:.0f} s"
+
 
 def families() -> list[Family]:
     """From simple to less so.

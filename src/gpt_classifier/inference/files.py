@@ -113,6 +113,28 @@ def output_kind(path: Path) -> str:
     return kind
 
 
+def target_kind(path: Path | None, kind: str, sources: Sequence[Path | None]) -> str:
+    """How rows are written: by the ending of the file, or as they are read where there is none.
+
+    Args:
+        path: of the file; `None` is standard output.
+        kind: how the input is read.
+        sources: the files that it is read from.
+
+    Raises:
+        UserError: the ending does not tell, rows of JSON don't fit, or it is one of the sources.
+    """
+    target = {"json": "jsonl", "parquet": "csv", "xlsx": "csv"}.get(kind, kind)
+    special = path is not None and is_special(path)  # such as /dev/stdout, without an ending
+    if path and (path.suffix or not special):
+        target = output_kind(path)
+    if kind == "jsonl" and target != "jsonl":
+        raise UserError("--output: rows of JSON can only be written as .jsonl, as each may have columns of its own.")
+    if path and path.exists() and not special and any(source and path.samefile(source) for source in sources):
+        raise UserError("--output: it is the input, which would be lost. Name another file.")
+    return target
+
+
 @contextmanager
 def as_arguments() -> Iterator[None]:
     """Inside, errors of reading a table name the command's arguments and say what fixes them."""
