@@ -196,7 +196,9 @@ def build_module(
     with option_group("freeze"):
         instantiate(cfg.freeze)(model)
     sharded = isinstance(trainer.strategy, FSDPStrategy)  # it wants one type in each block, and moves weights about
-    if cfg.head_init == "linear_probe" and can_probe(trainer, data, model) and cfg.bag_of_tokens:
+    if cfg.bag_of_tokens and cfg.head_init == "random":
+        log.info("head     random: bag_of_tokens needs head_init=linear_probe")
+    elif cfg.bag_of_tokens and can_probe(trainer, data, model):
         model.words = BagOfTokens(model.backbone.vocab_size, len(data.task.classes))
     compute_type = torch.float32 if sharded else COMPUTE_TYPES.get(str(trainer.precision), torch.float32)
     hold_trained(model)

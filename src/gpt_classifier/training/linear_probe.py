@@ -79,6 +79,7 @@ def _see(trainer: Trainer, module: Any, split: str) -> Seen:
     chosen = np.random.default_rng(module.seed).permutation(len(dataset))[:most]
     parts = EvaluationBatches(dataset.lengths[chosen], data.batch_size, data.pad_to, budget=data.evaluation_tokens)
     found: list[tuple[Tensor | None, ...]] = []
+    training = module.training
     module.eval()
     for places, length in parts:
         batch = module.on_before_batch_transfer(dataset[chosen[places].tolist(), length], 0)
@@ -90,7 +91,7 @@ def _see(trainer: Trainer, module: Any, split: str) -> Seen:
             every = words.values(batch.ids, batch.lengths)  # (B, T)
             ids, values, counts = batch.ids[every > 0].long(), every[every > 0], (every > 0).sum(dim=1)
         found.append((features, batch.labels, batch.weights, ids, values, counts))
-    module.train()
+    module.train(training)
     features, targets, weights, ids, values, counts = (_joined(column) for column in zip(*found, strict=True))
     bags = None if counts is None else Bags(ids, values, counts.cumsum(dim=0) - counts)
     return Seen(features, bags, targets, weights)

@@ -26,6 +26,8 @@ def settings_to_keep(
         "optimizer": _plain(config.optimizer),
         "scheduler": _plain(config.get("scheduler")),
         "seed": config.seed,
+        "head_init": config.head_init,
+        "bag_of_tokens": config.bag_of_tokens,
         "data.batch_size": data.batch_size,
         "data.bucket_batches": data.bucket_batches,
         "data.pad_to": data.pad_to,
