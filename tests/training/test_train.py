@@ -194,7 +194,7 @@ def test_killed_and_resumed_run_ends_like_an_unbroken_one(tmp_path: Path) -> Non
 
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     # 36 validation messages in batches of 8 are five batches: two processes can't share them evenly
-    options = ["optimizer.lr=3e-4", "freeze=last_block"]
+    options = ["optimizer.lr=3e-4", "freeze=last_block", "head_init=linear_probe", "bag_of_tokens=true"]
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     command(*options, f"cache.dir={tmp_path / 'cache-one'}", folder=tmp_path / "one")
     command(*options, *ddp, f"cache.dir={tmp_path / 'cache-two'}", folder=tmp_path / "two")
