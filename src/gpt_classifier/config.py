@@ -105,11 +105,20 @@ INTERNAL = ("Config search path", "provider=", "hydra.cc/docs", "full_key:", "ob
 """In lines of Hydra's messages that help nobody."""
 
 
-def files_in(group: str) -> list[str]:
-    """The names of a group's files in `conf/` that can be chosen, without `.yaml`."""
-    folder = conf_folder() / group
-    found = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-    return sorted(set(found).difference(NOT_CHOSEN))
+def files_in(group: str, folders: Sequence[Path] | None = None) -> dict[str, Path]:
+    """A group's files that can be chosen, by name without `.yaml`.
+
+    Args:
+        group: such as `model`.
+        folders: where to look; `None` for `conf/` alone. Of two files with the same name the first counts.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders or [conf_folder()]:
+        for path in sorted((folder / group).rglob("*.yaml")):
+            name = path.relative_to(folder / group).with_suffix("").as_posix()
+            if name not in NOT_CHOSEN:
+                found.setdefault(name, path)
+    return found
 
 
 def meant(word: str, known: Sequence[str]) -> str:
@@ -123,7 +132,7 @@ def explain(error: BaseException) -> str:
     for link in with_causes(error):
         if isinstance(link, MissingConfigException) and "/" in (link.missing_cfg_file or ""):
             group, _, file = str(link.missing_cfg_file).partition("/")
-            files = files_in(group)
+            files = list(files_in(group))
             return f"{group}={file}: conf/{group} has no such file.{meant(file, files)} There are: {', '.join(files)}."
     lines = [line for link in with_causes(error) for line in str(link).splitlines() or [type(link).__name__]]
     told = (line.strip() for line in lines if line.strip() and not any(word in line for word in INTERNAL))

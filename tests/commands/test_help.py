@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gpt_classifier.commands.application import run_hydra
-from gpt_classifier.commands.help import APPLICATIONS, NOT_CHOSEN, commented, files_of, page
-from gpt_classifier.config import compose, conf_folder
+from gpt_classifier.commands.help import APPLICATIONS, commented, files_of, page
+from gpt_classifier.config import NOT_CHOSEN, compose, conf_folder
 from gpt_classifier.errors import UserError
 
 NAMES = ("config", "pretrain")

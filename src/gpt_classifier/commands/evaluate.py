@@ -16,6 +16,7 @@ from gpt_classifier.atomic import write_json, write_table, write_text
 from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules, started_as
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError
+from gpt_classifier.paths import near
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
         for one in subject.references:
             print(f"{one.name:<20}accuracy {one.accuracy:.4f}, macro F1 {one.macro_f1:.4f}: {one.how}")
-        print(f"{messages.near(out / 'report.html')} is the page to open")
+        print(f"{near(out / 'report.html')} is the page to open")
 
 
 def write(out: Path, subject: "Subject", chosen: "pd.DataFrame") -> dict[str, Any]:

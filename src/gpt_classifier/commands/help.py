@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt_classifier.commands.arguments import started_as
-from gpt_classifier.config import NOT_CHOSEN, conf_folder, conf_folders
+from gpt_classifier.config import conf_folder, conf_folders, files_in
 
 LINE = re.compile(r"^(?P<indent> *)(?:- )?(?P<key>[\w@/]+):(?: (?P<value>[^#]*?))?(?: +# (?P<comment>.*))?$")
 
@@ -109,19 +109,8 @@ FLAGS = {
 
 
 def files_of(group: str, folders: Sequence[Path] | None = None) -> dict[str, str]:
-    """The files of a group that can be chosen, without `.yaml`, each with the first line of its comment.
-
-    Args:
-        group: such as `model`.
-        folders: where to look; `None` for `conf/` alone. Of two files with the same name the first counts.
-    """
-    found: dict[str, str] = {}
-    for folder in folders or [conf_folder()]:
-        for path in sorted((folder / group).rglob("*.yaml")):
-            file = path.relative_to(folder / group).with_suffix("").as_posix()
-            if file not in NOT_CHOSEN:
-                found.setdefault(file, _first_comment(path))
-    return found
+    """The files of a group that can be chosen (`config.files_in`), each with the first line of its comment."""
+    return {name: _first_comment(path) for name, path in files_in(group, folders).items()}
 
 
 def _first_comment(path: Path) -> str:

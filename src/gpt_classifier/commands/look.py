@@ -18,11 +18,10 @@ from gpt_classifier.config import compose
 from gpt_classifier.errors import UserError, option_group
 from gpt_classifier.hub import expect_datasets
 from gpt_classifier.models.limits import expect_blocks, expect_weights
-from gpt_classifier.schema import Option, check_types
+from gpt_classifier.schema import SEED, Option, check_types
 from gpt_classifier.tables.labelled import LabelledTable
 from gpt_classifier.tables.reading import KINDS, ending_of
 
-SEED = Option("int", low=0, high=2**32 - 1)
 NUMBERS = {
     "data.batch_size": Option("int", low=1, words=("auto",)),
     "data.bucket_batches": Option("int", low=1),

@@ -80,7 +80,7 @@ def expect_head(head: StateDict, wanted: nn.Linear, path: Path | None, required:
     """Refuse the head of a file that does not fit.
 
     Raises:
-        UserError: it is for another number of classes or another pooling, or there is none where one is required.
+        UserError: it is for another number of classes or another width, or there is none where one is required.
     """
     if required and not head:
         raise UserError(f"{path} has no head for classes: it is a language model, not fine-tuned yet.")
@@ -92,8 +92,8 @@ def expect_head(head: StateDict, wanted: nn.Linear, path: Path | None, required:
         )
     if features != wanted.in_features:
         raise UserError(
-            f"{path} has a head that reads {features} features of a text, but this pooling gives {wanted.in_features}. "
-            f"Set pooling to the one that it was fine-tuned with, or start from weights that were only pretrained."
+            f"{path} has a head that reads {features} features of a text, but this model has {wanted.in_features}. "
+            f"Start from weights that were only pretrained."
         )
 
 
