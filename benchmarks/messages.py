@@ -7,8 +7,8 @@ import torch
 
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import SmsSpam
-from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.tasks import SingleLabel
+from gpt_classifier.tokenizers import load_tokenizer
 
 SHA256 = "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
 BATCH_SIZE = 8

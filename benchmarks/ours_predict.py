@@ -9,13 +9,13 @@ import torch
 from messages import many_messages
 
 from gpt_classifier.artifact import Spec, pooling_state
-from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.device import best_device, prepare_process
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.families import load_classifier
 from gpt_classifier.models.gpt import GPTConfig
 from gpt_classifier.models.pooling import LastToken
 from gpt_classifier.tasks import SingleLabel
+from gpt_classifier.tokenizers import load_tokenizer
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

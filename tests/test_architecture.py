@@ -10,7 +10,7 @@ PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
     ("errors", "paths", "assets", "signals", "confusion", "__init__"),
     ("atomic", "checkpoints", "hub", "pages", "web"),
-    ("tasks", "device", "figures", "schema", "tables", "torch_files"),
+    ("tasks", "device", "figures", "schema", "tables", "tokenizers", "torch_files"),
     ("models", "data"),
     ("artifact", "config", "activations"),
     ("training",),
@@ -53,7 +53,9 @@ def test_no_arrow_points_up(path: Path) -> None:
         assert LEVEL[parts[1]] < LEVEL[own], f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if package_of(path) in ("models", "data")], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if package_of(path) in ("models", "data", "tokenizers")], ids=str
+)
 def test_models_and_data_know_no_framework(path: Path) -> None:
     frameworks = {"hydra", "omegaconf"} | ({"lightning"} if path.name != "datamodule.py" else set())
     assert not {name.split(".")[0] for name in imported(path)} & frameworks

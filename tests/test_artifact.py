@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from gpt_classifier import torch_files
 from gpt_classifier.artifact import KEY, Spec, find_base, open_artifact, pooling_state, save_bundle, store_temperature
-from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.classifier import Classifier
@@ -21,6 +20,7 @@ from gpt_classifier.models.pooling import POOLINGS, Pooling
 from gpt_classifier.models.weights import Base, content_hash
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.tasks import SingleLabel
+from gpt_classifier.tokenizers import load_tokenizer
 
 FORMAT_3 = Path(__file__).parent / "inference" / "format_3.ckpt"
 TEXTS = ["WINNER!! Call now to claim your prize", "See you at the station at five"]

@@ -18,7 +18,6 @@ from torch import Tensor
 from gpt_classifier import torch_files
 from gpt_classifier.atomic import not_written, write_text
 from gpt_classifier.checkpoints import expect_there
-from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
@@ -27,6 +26,7 @@ from gpt_classifier.models.lora import LoRA, add_adapters
 from gpt_classifier.models.pooling import Pooling, find_pooling
 from gpt_classifier.models.weights import Base, content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
+from gpt_classifier.tokenizers import load_tokenizer
 
 log = logging.getLogger(__name__)
 

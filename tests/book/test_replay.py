@@ -12,11 +12,11 @@ from conftest import Run, save_as_released
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from gpt_classifier.data.tokenizers import load_encoding
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.weights import load_backbone
+from gpt_classifier.tokenizers.byte_level import load_encoding
 
 CONFIG = GPTConfig(vocab_size=8192, n_positions=160, n_embd=32, n_layer=3, n_head=2)
 RATE, EVERY = 5e-3, 20

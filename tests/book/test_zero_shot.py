@@ -5,10 +5,10 @@ import torch
 
 from gpt_classifier.book.zero_shot import _literal, ask
 from gpt_classifier.commands.zero_shot import main
-from gpt_classifier.data.tokenizers import load_encoding
 from gpt_classifier.inference.language_model import LanguageModel
 from gpt_classifier.models.generate import log_probability
 from gpt_classifier.models.gpt import GPT, GPTConfig
+from gpt_classifier.tokenizers.byte_level import load_encoding
 
 
 @pytest.fixture

@@ -108,8 +108,8 @@ def test_processes_take_equally_many_evaluation_steps_and_cover_everything(n: in
 def test_chapters_batches(gpt2_vocabulary: None, sms_file: object) -> None:
     from gpt_classifier.data.datamodule import MessageDataModule
     from gpt_classifier.data.sources import SmsSpam
-    from gpt_classifier.data.tokenizers import load_tokenizer
     from gpt_classifier.tasks import SingleLabel
+    from gpt_classifier.tokenizers import load_tokenizer
 
     data = MessageDataModule(
         SmsSpam(str(sms_file), "unused", [], "", "minimal"),
@@ -144,7 +144,7 @@ def test_chapters_batches(gpt2_vocabulary: None, sms_file: object) -> None:
 
 @pytest.mark.parametrize(("truncate", "kept"), [("head", "1\n2"), ("tail", "2\n3")])
 def test_truncation_names_the_end_that_is_kept(truncate: str, kept: list[int]) -> None:
-    from gpt_classifier.data.tokenizers import load_tokenizer
+    from gpt_classifier.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer("gpt2-nano")
     rows, cut = tokenizer.encode(["1\n2\n3", "1"], 3, truncate)  # type: ignore

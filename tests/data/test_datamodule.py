@@ -13,9 +13,9 @@ from gpt_classifier.config import compose
 from gpt_classifier.data import datamodule
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import SmsSpam, Texts
-from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.errors import UserError
 from gpt_classifier.tasks import SingleLabel
+from gpt_classifier.tokenizers import load_tokenizer
 from gpt_classifier.training.build import load_data
 
 

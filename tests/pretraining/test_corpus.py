@@ -9,10 +9,10 @@ import pytest
 import tiktoken
 import torch
 
-from gpt_classifier.data.tokenizers import GPT2_SPLIT
 from gpt_classifier.errors import UserError
 from gpt_classifier.pretraining.corpus import TrainWindows, read_documents, tokenize
 from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary
+from gpt_classifier.tokenizers.byte_level import GPT2_SPLIT
 
 TEXT = "one\n\nline\n#\ntwo <|endoftext|> in a line\n#\n\n#\nthree\n#\nfour".replace("#", "<|endoftext|>")
 
@@ -45,7 +45,7 @@ def test_vocabulary_of_a_text(tmp_path: Path) -> None:
     assert all(ranks[bytes([value])] == value for value in range(256))
     assert b" the" in ranks
     save_vocabulary(ranks, tmp_path / "v.tiktoken")
-    from gpt_classifier.data.tokenizers import load_encoding
+    from gpt_classifier.tokenizers.byte_level import load_encoding
 
     encoding = load_encoding(str(tmp_path / "v.tiktoken"))
     assert encoding.eot_token == 269 == encoding.n_vocab - 1

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from conftest import ROOT, Run
 from safetensors.torch import load_file
 
-from gpt_classifier.data.tokenizers import load_encoding
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.weights import load_backbone
 from gpt_classifier.pretraining.module import PretrainingModule, next_token_loss
 from gpt_classifier.pretraining.optimizer import adamw, muon
+from gpt_classifier.tokenizers.byte_level import load_encoding
 
 TINY = [
     "trainer=cpu",

@@ -20,10 +20,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gpt_classifier.config import compose
 from gpt_classifier.data.batching import Batch
 from gpt_classifier.data.prepare import SPLITS
-from gpt_classifier.data.tokenizers import load_tokenizer
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.tasks import SingleLabel
+from gpt_classifier.tokenizers import load_tokenizer
 from gpt_classifier.training.build import build_module, build_trainer, load_data
 from gpt_classifier.training.callbacks import BestWeights
 from gpt_classifier.training.context import RunContext

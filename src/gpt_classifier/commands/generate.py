@@ -39,9 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
         import torch
 
         from gpt_classifier.commands.language_model import load_language_model
-        from gpt_classifier.data.tokenizers import token_ids
         from gpt_classifier.device import prepare_process
         from gpt_classifier.models.generate import generate, perplexity
+        from gpt_classifier.tokenizers.byte_level import token_ids
 
         prepare_process()
         language_model = load_language_model(cfg.model, options.seed)

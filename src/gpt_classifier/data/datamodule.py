@@ -16,9 +16,9 @@ from gpt_classifier.data.batching import EVALUATION_TOKENS, EvaluationBatches, P
 from gpt_classifier.data.prepare import BALANCES
 from gpt_classifier.data.sources import Source, extra_columns
 from gpt_classifier.data.splits import Split, planned_splits, split
-from gpt_classifier.data.tokenizers import Tokenizer, Truncate
 from gpt_classifier.errors import OptionError, UserError, expect_number, expect_one_of
 from gpt_classifier.tasks import Task
+from gpt_classifier.tokenizers.interface import Tokenizer, Truncate
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import tiktoken
 import torch
 
-from gpt_classifier.data.tokenizers import TiktokenTokenizer, expect_vocabulary, load_encoding, token_ids
 from gpt_classifier.device import best_device
 from gpt_classifier.errors import OptionError
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.weights import load_backbone, locate_weights
+from gpt_classifier.tokenizers import expect_vocabulary
+from gpt_classifier.tokenizers.byte_level import TiktokenTokenizer, load_encoding, token_ids
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LanguageModel:
             weights: `pretrained`, `random` or a path, as `gpt_classifier.models.weights.locate_weights`.
             hub: what `pretrained` means, as there.
             revision: of the repository, as there.
-            tokenizer: the vocabulary, as `gpt_classifier.data.tokenizers.load_encoding`.
+            tokenizer: the vocabulary, as `gpt_classifier.tokenizers.byte_level.load_encoding`.
             seed: of random weights.
 
         Raises:

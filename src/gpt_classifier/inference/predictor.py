@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gpt_classifier.artifact import Artifact, Spec, open_artifact
 from gpt_classifier.data.batching import EvaluationBatches, pad
-from gpt_classifier.data.tokenizers import tokenizer_from_state
 from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
 from gpt_classifier.errors import UserError, expect_one_of, first_line
 from gpt_classifier.models.classifier import Classifier
@@ -19,6 +18,7 @@ from gpt_classifier.models.freezing import hold_frozen
 from gpt_classifier.models.lora import merge
 from gpt_classifier.tables.texts import list_of
 from gpt_classifier.tasks import task_from_state
+from gpt_classifier.tokenizers import tokenizer_from_state
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 

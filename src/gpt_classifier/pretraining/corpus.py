@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from gpt_classifier.data.tokenizers import token_ids
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.tokenizers.byte_level import token_ids
 
 SEPARATOR = "<|endoftext|>"
 

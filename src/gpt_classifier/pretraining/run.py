@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 from gpt_classifier import torch_files
 from gpt_classifier.atomic import write_text
 from gpt_classifier.config import instantiate
-from gpt_classifier.data.tokenizers import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
 from gpt_classifier.errors import UserError, expect_number, option_group
 from gpt_classifier.models.freezing import hold_trained
 from gpt_classifier.models.weights import load_backbone, locate_weights
@@ -29,6 +28,7 @@ from gpt_classifier.pretraining.module import PretrainingModule, chunk_loss
 from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary
 from gpt_classifier.schema import check_types
 from gpt_classifier.signals import ended_in_order
+from gpt_classifier.tokenizers.byte_level import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
 from gpt_classifier.training.build import resolve_precision
 from gpt_classifier.training.callbacks import OwnSignals
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gpt_classifier.atomic import write_text
-from gpt_classifier.data.tokenizers import ranks_to_text
 from gpt_classifier.errors import UserError
+from gpt_classifier.tokenizers.byte_level import ranks_to_text
 
 
 def train_vocabulary(documents: Iterable[str], size: int) -> dict[bytes, int]:

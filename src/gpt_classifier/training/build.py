@@ -15,7 +15,6 @@ from gpt_classifier.artifact import Spec, pooling_state
 from gpt_classifier.config import InstantiationException, instantiate
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import Source
-from gpt_classifier.data.tokenizers import expect_vocabulary, load_tokenizer
 from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
 from gpt_classifier.errors import UserError, expect_number, first_line, option_group
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
@@ -26,6 +25,7 @@ from gpt_classifier.models.pooling import Pooling
 from gpt_classifier.models.weights import Base, content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.schema import check_types
+from gpt_classifier.tokenizers import expect_vocabulary, load_tokenizer
 from gpt_classifier.training.callbacks import FillPrefix, OwnSignals, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext

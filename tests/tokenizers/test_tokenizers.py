@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_classifier.data import tokenizers
-from gpt_classifier.data.tokenizers import Tokenizer, load_encoding, load_tokenizer, token_ids, tokenizer_from_state
 from gpt_classifier.errors import UserError
+from gpt_classifier.tokenizers import byte_level, load_tokenizer, tokenizer_from_state
+from gpt_classifier.tokenizers.byte_level import load_encoding, token_ids
+from gpt_classifier.tokenizers.interface import Tokenizer
 
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {"gpt2-nano": lambda: load_tokenizer("gpt2-nano")}
 """Every implementation of the interface: a new one joins here."""
@@ -86,7 +87,7 @@ def test_unknown_state_is_refused() -> None:
 def test_texts_that_are_cut_in_long_gaps_have_the_same_tokens(text: str) -> None:
     encoding = load_encoding("gpt2-nano")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizers, "LONG_GAP", re.compile(tokenizers.LONG_GAP.pattern.replace("1000", "2")))
+        patch.setattr(byte_level, "LONG_GAP", re.compile(byte_level.LONG_GAP.pattern.replace("1000", "2")))
         assert token_ids([text, "a"], encoding) == [encoding.encode_ordinary(text), encoding.encode_ordinary("a")]
 
 

@@ -1,63 +1,26 @@
-"""Tokenizers: texts to token ids, and token ids to the parts of the text that they are."""
+"""Byte-level BPE with GPT-2's split pattern, through tiktoken, and its rank files."""
 
 import base64
 import codecs
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import tiktoken
 
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.errors import OptionError, UserError
-
-Truncate = Literal["head", "tail"]
+from gpt_classifier.tokenizers.interface import Truncate
 
 GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """How GPT-2 cuts text into pieces, in the form that tiktoken matches without going back."""
 
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # as Unicode and tiktoken have it
 LONG_GAP = re.compile(f"(?<![{WHITE_SPACE}])[{WHITE_SPACE}]{{1000,}}+(?=[^{WHITE_SPACE}])")
-
-
-class Tokenizer(Protocol):
-    """A vocabulary and how texts are cut into its tokens.
-
-    Attributes:
-        pad_id: the token that pads a row.
-        vocab_size: number of token ids.
-    """
-
-    pad_id: int
-    vocab_size: int
-
-    def encode(self, texts: Sequence[str], max_length: int, truncate: Truncate) -> tuple[list[np.ndarray], int]:
-        """Token ids of each text, special tokens of the vocabulary's own included; no text can spell one.
-
-        Args:
-            texts: none of them empty.
-            max_length: most tokens that are kept of a text, special ones included.
-            truncate: `head` keeps the beginning of a longer one, `tail` its end.
-
-        Returns:
-            An int32 array for each text, and how many texts were cut.
-
-        Raises:
-            ValueError: a text without tokens.
-        """
-
-    def pieces(self, row: np.ndarray) -> list[str]:
-        """The part of the text that each token of a row is: as many strings, empty for special tokens.
-
-        A character of several tokens is in the piece of its last one.
-        """
-
-    def state(self) -> dict[str, Any]:
-        """All of it as plain values, for `tokenizer_from_state`."""
 
 
 class TiktokenTokenizer:
@@ -96,30 +59,6 @@ class TiktokenTokenizer:
 
     def state(self) -> dict[str, Any]:
         return {"kind": "tiktoken", "ranks": ranks_to_text(self.encoding._mergeable_ranks)}
-
-
-TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {"tiktoken": TiktokenTokenizer.from_ranks}
-"""What makes each kind of tokenizer from its state, under the kind that the state names."""
-
-
-def load_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer that a configuration names: a kind of `TOKENIZERS` that needs no state, or see `load_encoding`."""
-    if name in TOKENIZERS and name != "tiktoken":
-        return TOKENIZERS[name]()
-    return TiktokenTokenizer(load_encoding(name))
-
-
-def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
-    """What `Tokenizer.state` described.
-
-    Raises:
-        ValueError: it is no such description.
-    """
-    arguments = dict(state)
-    kind = arguments.pop("kind", None)
-    if kind not in TOKENIZERS:
-        raise ValueError(f"its tokenizer is of an unknown kind, {kind!r}")
-    return TOKENIZERS[kind](**arguments)
 
 
 @cache
@@ -191,35 +130,6 @@ def encoding_of(ranks: dict[bytes, int]) -> tiktoken.Encoding:
     """Ranks with GPT-2's split pattern and `<|endoftext|>` as the last id."""
     end = {"<|endoftext|>": len(ranks)}
     return tiktoken.Encoding("ranks", pat_str=GPT2_SPLIT, mergeable_ranks=ranks, special_tokens=end)
-
-
-def expect_vocabulary(tokenizer: Tokenizer, name: str, vocab_size: int, weights: str) -> None:
-    """Refuse a vocabulary that a model was not trained with, as far as that can be seen.
-
-    Args:
-        tokenizer: the one that is to be used.
-        name: how it was chosen.
-        vocab_size: number of embeddings.
-        weights: where the weights come from; a folder may hold the vocabulary of its weights.
-
-    Raises:
-        OptionError: there are more tokens than embeddings, or the folder's vocabulary is another one.
-    """
-    if tokenizer.vocab_size > vocab_size:
-        raise OptionError(
-            "tokenizer",
-            f"a vocabulary for the model's {vocab_size} embeddings",
-            f"{name} with {tokenizer.vocab_size} tokens",
-            "Set {field} to the vocabulary that the model was trained with.",
-        )
-    own = Path(weights).expanduser() / "vocabulary.tiktoken"
-    if own.is_file() and TiktokenTokenizer(encoding_of(read_ranks(own))).state() != tokenizer.state():
-        raise OptionError(
-            "tokenizer",
-            f"the vocabulary that the weights in {weights} were trained with",
-            name,
-            f"Set {{field}}={own}.",
-        )
 
 
 def token_ids(texts: Sequence[str], encoding: tiktoken.Encoding) -> list[list[int]]:

@@ -1,0 +1,44 @@
+"""What a tokenizer is: texts to token ids, and token ids to the parts of the text that they are."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Truncate = Literal["head", "tail"]
+
+
+class Tokenizer(Protocol):
+    """A vocabulary and how texts are cut into its tokens.
+
+    Attributes:
+        pad_id: the token that pads a row.
+        vocab_size: number of token ids.
+    """
+
+    pad_id: int
+    vocab_size: int
+
+    def encode(self, texts: Sequence[str], max_length: int, truncate: Truncate) -> tuple[list[np.ndarray], int]:
+        """Token ids of each text, special tokens of the vocabulary's own included; no text can spell one.
+
+        Args:
+            texts: none of them empty.
+            max_length: most tokens that are kept of a text, special ones included.
+            truncate: `head` keeps the beginning of a longer one, `tail` its end.
+
+        Returns:
+            An int32 array for each text, and how many texts were cut.
+
+        Raises:
+            ValueError: a text without tokens.
+        """
+
+    def pieces(self, row: np.ndarray) -> list[str]:
+        """The part of the text that each token of a row is: as many strings, empty for special tokens.
+
+        A character of several tokens is in the piece of its last one.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """All of it as plain values, for `tokenizer_from_state`."""
