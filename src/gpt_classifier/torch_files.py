@@ -9,6 +9,8 @@ import torch
 
 from gpt_classifier.atomic import replacing
 
+ZIP = b"PK\x03\x04"
+
 
 def save(content: dict[str, Any], path: Path) -> None:
     """Write beside the target and rename: a file is whole or not there, and is not held in memory meanwhile.
@@ -52,6 +54,9 @@ def check(path: Path) -> None:
         ValueError: bytes have changed since it was written.
     """
     if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) == ZIP:
+                raise ValueError("it is damaged: its end is missing")
         return
     try:
         with zipfile.ZipFile(path) as parts:

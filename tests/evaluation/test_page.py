@@ -1,6 +1,7 @@
 """The page of an evaluation: what it says, for few and many classes, good and bad ones."""
 
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any
@@ -81,13 +82,19 @@ def test_confused_pairs_have_messages() -> None:
 
 def test_references_stand_beside_accuracy_and_one_that_is_better_is_said() -> None:
     references = [
-        Reference("linear model", "a linear SVM", 3, 0.75, 0.7),
-        Reference("majority class", "“a” for every message", 2, 0.5, 1 / 3),
+        Reference("linear model", "a linear SVM", 3, 0.75, 0.7, 0.8),
+        Reference("majority class", "“a” for every message", 2, 0.5, 1 / 3, 1.0),
     ]
     html = rendered(found([0, 0, 1, 1], [0, 1, 0, 1], ["a", "b"]), references=references, reference_note="Note.")
     assert "<dt>linear model</dt><dd>75.00%</dd><dt>majority class</dt><dd>50.00%</dd>" in html
     assert "<dd>33.33%</dd>" in html
-    assert "The linear model is right about 1 more of these messages." in html
+    assert (
+        "The linear model is right about 1 more of these messages, which may be chance (McNemar’s test, p=0.80)."
+        in html
+    )
+    assert "is right about 1 more of these messages." in rendered(
+        found([0, 0, 1, 1], [0, 1, 0, 1], ["a", "b"]), references=[replace(references[0], p_value=0.01)]
+    )
     assert "The majority class is" not in html
     assert "Note." in html
 

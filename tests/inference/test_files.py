@@ -16,8 +16,8 @@ import pyarrow.parquet
 import pytest
 
 from gpt_classifier.errors import UserError
-from gpt_classifier.inference import files
-from gpt_classifier.inference.files import Count, Shown, Writer
+from gpt_classifier.inference import files, writing
+from gpt_classifier.inference.writing import Count, Shown, Writer
 from gpt_classifier.tables import text_rows
 from gpt_classifier.tables.parquet import read_parquet
 from gpt_classifier.tables.reading import Style
@@ -41,10 +41,10 @@ def run(content: bytes, kind: str, target: str, folder: Path, **options: str) ->
             columns,
             rows,
         ),
-        files.written(folder / f"out.{target}", encoding) as written,
+        writing.written(folder / f"out.{target}", encoding) as written,
     ):
         writer = Writer(written, target, columns, ["short", "long"], spreadsheet_safe=safe)
-        count = files.classify(rows, by_length, writer)
+        count = writing.classify(rows, by_length, writer)
     assert not list(folder.glob("*.part"))
     return count, (folder / f"out.{target}").read_bytes()
 
@@ -54,7 +54,7 @@ def table(content: bytes) -> list[dict[str, str]]:
 
 
 def test_csv_keeps_order_and_columns_over_many_chunks(tmp_path: Path) -> None:
-    n = 3 * files.CHUNK_ROWS + 5
+    n = 3 * writing.CHUNK_ROWS + 5
     lines = [f'{i},"te""xt\n{"x" * (i % 9)}",k{i}' for i in range(n)]
     count, out = run(("id,text,other\n" + "\n".join(lines)).encode(), "csv", "csv", tmp_path)
     assert count.rows == n
@@ -167,7 +167,7 @@ def test_interrupted_output_never_looks_complete(tmp_path: Path, reason: BaseExc
     (tmp_path / "out.csv").write_text("of an earlier run")
 
     def interrupted() -> None:
-        with files.written(tmp_path / "out.csv", "utf-8") as written:
+        with writing.written(tmp_path / "out.csv", "utf-8") as written:
             written.write("half")
             raise reason
 
@@ -198,15 +198,15 @@ def test_of_half_a_million_rows_a_chunk_is_held_at_a_time() -> None:
     columns, rows = read_rows(lines(), "csv", "in.csv")  # type: ignore[arg-type]
     writer = Writer(target, "csv", columns, ["a", "b"])
     with_texts = (files.with_text(row, "id") for row in rows)
-    count = files.classify(with_texts, lambda texts: np.ones((len(texts), 2)) / 2, writer)
+    count = writing.classify(with_texts, lambda texts: np.ones((len(texts), 2)) / 2, writer)
     assert count.rows == n
     assert count.skipped == {"there is no id": 1}
     assert target.last == "500000,,,,,,there is no id\n"
-    assert state["most"] <= files.CHUNK_ROWS
+    assert state["most"] <= writing.CHUNK_ROWS
 
 
 def test_parquet_keeps_order_columns_and_values_that_are_no_text(tmp_path: Path) -> None:
-    n = 2 * files.CHUNK_ROWS + 2
+    n = 2 * writing.CHUNK_ROWS + 2
     bodies = pa.array(["hello you", "hi", None] * (n // 3))
     when = pa.array([datetime(2026, 11, 21)] * n)
     at = {"id": pa.array(range(n)), "body": bodies, "when": when, "share": pa.array([float("nan")] * n)}
@@ -214,8 +214,8 @@ def test_parquet_keeps_order_columns_and_values_that_are_no_text(tmp_path: Path)
     for target in ("csv", "jsonl"):
         with files.opened_rows([tmp_path / "in.parquet"], "body", Style()) as (columns, rows):
             assert columns == ["id", "body", "when", "share"]
-            with files.written(tmp_path / f"out.{target}", "utf-8") as written:
-                count = files.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
+            with writing.written(tmp_path / f"out.{target}", "utf-8") as written:
+                count = writing.classify(rows, by_length, Writer(written, target, columns, ["short", "long"]))
         assert count.rows == n
         assert count.skipped == {"the text is empty": n // 3}
     found = table((tmp_path / "out.csv").read_bytes())
@@ -321,6 +321,9 @@ def test_more_than_one_label_and_labels_alone_are_told_on_request() -> None:
     assert row == "x,c1,0.500000,c2,0.300000,"
     assert empty == ",,,,,the text is empty"
     assert classified("csv", Shown(labels_only=True)) == ["text,predicted_label,reason", "x,c1,", ",,the text is empty"]
+    assert (
+        classified("txt", Shown(top=9, threshold=("c1", 0.6)))[0] == "c2\t0.3000\tc1\t0.5000\tc0\t0.2000\tx"
+    )  # not last: it is likely
     assert classified("txt", Shown(top=9))[0] == "c1\t0.5000\tc2\t0.3000\tc0\t0.2000\tx"
     assert classified("txt", Shown(labels_only=True))[0] == "c1"
     line = json.loads(classified("jsonl", Shown(top=2))[0])
@@ -346,9 +349,9 @@ def test_input_that_is_cut_while_it_is_read_leaves_no_output(tmp_path: Path) -> 
     def classify() -> None:
         with (
             files.opened_rows([source], "text", Style()) as (columns, rows),
-            files.written(tmp_path / "out.csv", "utf-8") as written,
+            writing.written(tmp_path / "out.csv", "utf-8") as written,
         ):
-            files.classify(rows, cut_then_classify, Writer(written, "csv", columns, ["short", "long"]))
+            writing.classify(rows, cut_then_classify, Writer(written, "csv", columns, ["short", "long"]))
 
     with pytest.raises(UserError, match=r"--input: expected a file that stays as it is .*, 300,005 bytes"):
         classify()
@@ -356,7 +359,7 @@ def test_input_that_is_cut_while_it_is_read_leaves_no_output(tmp_path: Path) -> 
 
 
 def write_to(path: Path, text: str = "whole") -> None:
-    with files.written(path, "utf-8") as written:
+    with writing.written(path, "utf-8") as written:
         written.write(text)
 
 
@@ -387,8 +390,8 @@ def test_output_that_is_no_regular_file_is_written_to(tmp_path: Path) -> None:
 
 
 def test_standard_output_may_be_named(tmp_path: Path) -> None:
-    code = "from pathlib import Path; from gpt_classifier.inference import files\n"
-    code += "with files.written(Path('/dev/stdout'), 'utf-8') as target: target.write('whole')"
+    code = "from pathlib import Path; from gpt_classifier.inference import writing\n"
+    code += "with writing.written(Path('/dev/stdout'), 'utf-8') as target: target.write('whole')"
     into = tmp_path / "log"
     into.write_text("before ")
     with into.open("a") as log:

@@ -1,6 +1,7 @@
 """Files that can't be read to their end, and a process that is left as it was."""
 
 import csv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,11 @@ def test_file_that_grows_while_it_is_read_is_read_on(tmp_path: Path) -> None:
         with path.open("a") as file:
             file.write("you\n")
         assert [row.fields["text"] for row in rows] == ["hello", "you"]
+
+
+def test_a_workbook_that_is_named_csv_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(OptionError, match=r"which begins like a zip archive or an Excel workbook. .* name it .xlsx"):
+        opened(path, "utf-8").__enter__()

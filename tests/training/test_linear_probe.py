@@ -52,6 +52,12 @@ def test_validation_chooses_the_penalty() -> None:
     assert size(some, doubtful) < size(some, None)  # six messages can't tell
 
 
+def test_validation_whose_features_are_no_numbers_ends_nothing() -> None:
+    val = noisy(6, 1.0)
+    val.features[0, 0] = torch.nan
+    assert probe(noisy(30, 1.0), val, TASK).weight.isfinite().all()
+
+
 def test_a_feature_that_is_constant_and_a_class_without_texts_do_no_harm() -> None:
     train = noisy(30, 1.0)
     train.features[:, 2] = 4.0

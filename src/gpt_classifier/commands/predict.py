@@ -80,13 +80,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     with readable_exit():
         from gpt_classifier.checkpoints import find_checkpoint
-        from gpt_classifier.inference import files
+        from gpt_classifier.inference import files, writing
         from gpt_classifier.tables.reading import Style
 
         sources = files.inputs(options.input)
         kind = "txt" if options.text else files.input_kind(sources, options.input_format)
         output = options.output.expanduser() if options.output else None
-        target = "jsonl" if options.json else files.target_kind(output, kind, sources)
+        target = "jsonl" if options.json else writing.target_kind(output, kind, sources)
         if options.spreadsheet_safe and target not in ("csv", "tsv"):
             raise UserError(f"--spreadsheet-safe: expected an output of csv or tsv, but it is {target}. Leave it out.")
         path = find_checkpoint(options.checkpoint, options.outputs)
@@ -109,22 +109,22 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"checkpoint {path}", file=sys.stderr)
             if predictor.note:
                 print(printable(predictor.note), file=sys.stderr)
-            threshold = files.threshold_of(options.threshold, predictor.classes) if options.threshold else None
+            threshold = writing.threshold_of(options.threshold, predictor.classes) if options.threshold else None
             began = time.perf_counter()
-            written = stack.enter_context(files.written(output, options.encoding))
+            written = stack.enter_context(writing.written(output, options.encoding))
             to_person = output is None and (bool(options.text) or sys.stdout.isatty())
-            writer = files.Writer(
+            writer = writing.Writer(
                 written,
                 target,
                 columns,
                 predictor.classes,
                 options.spreadsheet_safe,
                 for_terminal=to_person,
-                shown=files.Shown(options.top, options.labels_only, options.all_probabilities, threshold),
+                shown=writing.Shown(options.top, options.labels_only, options.all_probabilities, threshold),
                 whole_numbers=predictor.spec.whole_numbers,
             )
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
-            count = files.classify(rows, predictor.predict_proba, writer, bar.update)
+            count = writing.classify(rows, predictor.predict_proba, writer, bar.update)
         seconds = time.perf_counter() - began
         if output:
             rate = f"{count.rows:,} messages in {seconds:.1f} s, {count.rows / seconds:,.0f} a second"

@@ -4,7 +4,6 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, lgamma, log
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from gpt_classifier.confusion import Confusion
 from gpt_classifier.evaluation.baselines import Baseline
-from gpt_classifier.evaluation.metrics import BINS
+from gpt_classifier.evaluation.metrics import BINS, SURE, mcnemar
 
 RESAMPLES = 10_000  # of the paired bootstrap
-SURE, MARGIN, FASTER = 0.05, 0.01, 2.0  # of the verdict: p-value, accuracy, ratio of speeds
+MARGIN, FASTER = 0.01, 2.0  # of the verdict: accuracy, ratio of speeds
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Paired:
     Args:
         only_first: messages that the first alone has right.
         only_second: and the second alone.
-        p_value: McNemar's exact test (1947): how likely a difference as large is by chance.
+        p_value: of McNemar's exact test.
         low: of the 95 % interval of the difference in accuracy, first less second, by a paired bootstrap.
         high: of the same.
     """
@@ -99,19 +98,13 @@ def pair(first: Contender, second: Contender, labels: np.ndarray, seed: int = 0)
     """Compare two classifiers message by message."""
     a, b = first.predicted == labels, second.predicted == labels
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
-    differing = only_first + only_second
-    tail = sum(
-        exp(lgamma(differing + 1) - lgamma(k + 1) - lgamma(differing - k + 1) - differing * log(2))
-        for k in range(min(only_first, only_second) + 1)
-    )
-    p_value = min(1.0, 2 * tail)
     difference = a.astype(float) - b.astype(float)
     random = np.random.default_rng(seed)
     counts = random.multinomial(
         len(labels), [float((difference == value).mean()) for value in (-1, 0, 1)], size=RESAMPLES
     )  # resampling messages draws how many of each kind there are
     low, high = np.percentile((counts[:, 2] - counts[:, 0]) / len(labels), [2.5, 97.5])
-    return Paired(only_first, only_second, p_value, float(low), float(high))
+    return Paired(only_first, only_second, mcnemar(only_first, only_second), float(low), float(high))
 
 
 @dataclass(frozen=True)

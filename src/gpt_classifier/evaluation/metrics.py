@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import exp, lgamma, log
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gpt_classifier.tasks import MOST_SCORES, too_many_scores
 BINS = 15  # of the calibration error, equally wide
 RESAMPLES = 2000  # of the bootstrap, fewer where messages times classes times resamples exceed:
 WORK = 4e8
+SURE = 0.05  # the largest p-value of a difference that is taken for one
 EXAMPLES = 2  # messages of two classes that are confused
 
 PART = 2**22  # numbers of a matrix of logits that are copied at a time
@@ -311,3 +313,18 @@ def mistakes(found: Predictions, temperature: float = 1.0) -> np.ndarray:
     """`(M,)`: places of the messages with a wrong prediction, the most confident first."""
     wrong = np.flatnonzero(~found.right)
     return wrong[np.argsort(-found.confidence(temperature)[wrong], kind="stable")]
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's exact test (1947): how likely two classifiers that are equally good differ as much by chance.
+
+    Args:
+        only_first: messages that the first alone has right.
+        only_second: and the second alone.
+    """
+    differing = only_first + only_second
+    tail = sum(
+        exp(lgamma(differing + 1) - lgamma(k + 1) - lgamma(differing - k + 1) - differing * log(2))
+        for k in range(min(only_first, only_second) + 1)
+    )
+    return min(1.0, 2 * tail)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gpt_classifier import pages
 from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS
 from gpt_classifier.evaluation import metrics, pictures
-from gpt_classifier.evaluation.metrics import Predictions
+from gpt_classifier.evaluation.metrics import SURE, Predictions
 from gpt_classifier.evaluation.reference import Reference
 from gpt_classifier.figures import MOST_CURVES, confusion_matrix, f1_by_class, precision_recall
 from gpt_classifier.inference import inside
@@ -117,7 +117,7 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         tiles=[_tile(name, estimate, subject.references) for name, estimate in estimated.items()],
         references=[(one.name, _printable(one.how)) for one in subject.references],
         reference_note=subject.reference_note,
-        better=[(one.name, one.right - right) for one in subject.references if one.right > right],
+        better=[(one.name, one.right - right, _chance(one.p_value)) for one in subject.references if one.right > right],
         pictures=figures,
         positive=called(names[positive]) if binary else "",
         auroc=f"{estimated['AUROC'].value:.4f}",
@@ -168,6 +168,10 @@ def shortened(text: str, longest: int = LONGEST_NAME) -> str:
 
 PERCENT = {"accuracy": "accuracy", "macro F1": "macro_f1"}
 """Estimates that are shown in percent, and what a reference calls them."""
+
+
+def _chance(p_value: float) -> str:
+    return "" if p_value < SURE else f", which may be chance (McNemar’s test, p={p_value:.2f})"
 
 
 def _tile(name: str, estimate: metrics.Estimate, references: Sequence[Reference]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gpt_classifier.confusion import Confusion
-from gpt_classifier.evaluation.metrics import Predictions
+from gpt_classifier.evaluation.metrics import Predictions, mcnemar
 
 STRENGTHS = (0.1, 1.0, 10.0)  # of C
 FEATURES: tuple[tuple[str, dict[str, Any], int], ...] = (
@@ -30,6 +30,7 @@ class Reference:
         right: messages that it is right about.
         accuracy: from 0 to 1.
         macro_f1: from 0 to 1.
+        p_value: of McNemar's exact test beside the classifier that is reported.
     """
 
     name: str
@@ -37,13 +38,15 @@ class Reference:
     right: int
     accuracy: float
     macro_f1: float
+    p_value: float
 
     @classmethod
     def of(cls, name: str, how: str, predicted: np.ndarray, reported: Predictions) -> "Reference":
         """The reference whose answers are `(N,)` class ids."""
         macro_f1 = Confusion(reported.labels, predicted, len(reported.class_names)).macro_f1
-        right = int((predicted == reported.labels).sum())
-        return cls(name, how, right, right / len(predicted), macro_f1)
+        right = predicted == reported.labels
+        p_value = mcnemar(int((right & ~reported.right).sum()), int((reported.right & ~right).sum()))
+        return cls(name, how, int(right.sum()), float(right.mean()), macro_f1, p_value)
 
 
 def references(reported: Predictions, run: pd.DataFrame | None, fresh: bool) -> tuple[list[Reference], str]:

@@ -126,7 +126,8 @@ def probe(train: Seen, val: Seen | None, task: Task, vocab_size: int = 0) -> Fit
         return found[0]
     best = min(losses, key=lambda each: float(each.mean()))
     more = [each - best for each in losses]
-    return next(fit for fit, loss in zip(found, more, strict=True) if loss.mean() <= standard_error(loss))
+    close = (fit for fit, loss in zip(found, more, strict=True) if loss.mean() <= standard_error(loss))
+    return next(close, found[0])  # no loss is close to one that is no number
 
 
 def standard_error(values: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from gpt_classifier.errors import OptionError, first_line
 GZIP = b"\x1f\x8b"
 """How a gzip file begins, whatever its name; no text in UTF-8 does."""
 
+ZIP = b"PK\x03\x04"
+
 MOST_UNPACKED, MOST_TIMES = 2**26, 100
 """A compressed file may hold that many bytes, or that many times its own size: texts take a third to a twentieth."""
 
@@ -133,6 +135,9 @@ def opened(path: Path | None, encoding: str, keep_bytes: bool = False) -> Iterat
         source = _Unpacked(source, name_of(path), source.expected if isinstance(source, _Whole) else None)
     errors = "surrogateescape" if keep_bytes else "strict"
     with io.TextIOWrapper(source, "utf-8-sig" if name == "utf-8" else name, errors, newline="") as text:
+        if source.peek(4)[:4] == ZIP:
+            found = f"{name_of(path)}, which begins like a zip archive or an Excel workbook"
+            raise OptionError("path", "a file of text", found, "Unpack it, or name it .xlsx if it is a workbook.")
         if name == "utf-8" and source.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             found = f"{encoding}, and it begins like utf-16"
             raise OptionError("encoding", f"the encoding of {name_of(path)}", found)
