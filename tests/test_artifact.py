@@ -205,6 +205,13 @@ def test_zeros_that_a_crash_left_are_refused_wherever_a_checkpoint_is_opened(tmp
     assert path.read_bytes() == content
 
 
+def test_checkpoint_that_was_broken_off_is_told(tmp_path: Path) -> None:
+    path = saved_checkpoint(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match="damaged: its end is missing"):
+        open_artifact(path)
+
+
 def test_bundle_without_checksum_opens_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_bundle(tmp_path / "saved", *made())
     file = tmp_path / "saved" / "classifier.json"
