@@ -127,6 +127,7 @@ OPTIONS = {
     "data.time_column": OPTIONAL_TEXT,
     "data.path": OPTIONAL_TEXT,
     "data.test_label_column": OPTIONAL_TEXT,
+    "data.official_split": FLAG,
     "data.test_path": OPTIONAL_TEXT,
     "data.test_split": OPTIONAL_TEXT,
     "data.test_text_column": OPTIONAL_TEXT,

@@ -75,7 +75,7 @@ def test_a_fault_is_raised_with_its_traceback() -> None:
     [
         ("model=0", "model=0: expected the name of a file of conf/model, but it is a number."),
         ("model=gpt2-nan", "conf/model has no such file. Did you mean gpt2-nano? There are: gpt2-large, gpt2-medium"),
-        ("data=cvs", "Did you mean csv? There are: csv, hf, sample_sms, sms_spam."),
+        ("data=cvs", "Did you mean csv? There are: csv, hf, imdb, sample_sms, sms_spam."),
         (
             "optimizer.lrr=1",
             "optimizer.lrr: there is no such option. Did you mean optimizer.lr? +optimizer.lrr=… adds one.",

@@ -39,6 +39,13 @@ def test_training_messages_that_stand_in_a_given_test_set_are_dropped_there_only
     assert kept["split"].fillna("").tolist() == ["", "test", "test"]
 
 
+@given(st.text())
+def test_ascii_folds_as_any_other_text_does(text: str) -> None:
+    plain = text.casefold()
+    assert prepare.fold(text) == (prepare.NOT_LETTERS.sub(" ", plain).strip() or text)
+    assert prepare.fold(f"{text} é") == (prepare.NOT_LETTERS.sub(" ", f"{plain} é").strip())
+
+
 def split_messages(train: dict[str, int], val: dict[str, int]) -> pd.DataFrame:
     return pd.concat([pool(**train).assign(split="train"), pool(**val).assign(split="val")], ignore_index=True)
 

@@ -20,6 +20,8 @@ BALANCES: tuple[Balance, ...] = ("none", "undersample", "oversample", "weights",
 SPLITS = ("train", "val", "test")
 
 NOT_LETTERS = re.compile(r"[\W\d_]+")
+ASCII_LETTERS = bytes(code if chr(code).isalpha() else ord(" ") for code in range(128)).ljust(256)
+"""What `bytes.translate` makes of ASCII: other characters become spaces, as with `NOT_LETTERS`, many times as fast."""
 
 
 def text_hash(text: str) -> str:
@@ -32,7 +34,10 @@ def fold(text: str) -> str:
 
     A text of which nothing is left stands for itself.
     """
-    return NOT_LETTERS.sub(" ", text.casefold()).strip() or text
+    folded = text.casefold()
+    if folded.isascii():
+        return b" ".join(folded.encode("ascii").translate(ASCII_LETTERS).split()).decode("ascii") or text
+    return NOT_LETTERS.sub(" ", folded).strip() or text
 
 
 def deduplicate(frame: pd.DataFrame, how: Deduplicate) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -15,7 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from gpt_classifier.checkpoints import run_folder
 from gpt_classifier.config import compose, instantiate
 from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
-from gpt_classifier.data.sources import HubDataset, SampleSms, SmsSpam, Table, extra_columns
+from gpt_classifier.data.sources import HubDataset, Imdb, SampleSms, SmsSpam, Table, extra_columns
 from gpt_classifier.errors import UserError, first_line, option_group
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.paths import near
@@ -95,7 +95,7 @@ def _load_source(folder: Path) -> pd.DataFrame:
 
 
 SOURCES = {
-    f"gpt_classifier.data.sources.{source.__name__}": source for source in (Table, HubDataset, SmsSpam, SampleSms)
+    f"gpt_classifier.data.sources.{source.__name__}": source for source in (Table, HubDataset, SmsSpam, SampleSms, Imdb)
 }
 """What a run's configuration may name: nothing else is looked up, whatever it is called."""
 
