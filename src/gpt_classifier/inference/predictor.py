@@ -168,7 +168,7 @@ class Predictor:
         except TextTooLong as error:
             raise UserError(
                 f"The text that begins {beginning(texts[error.index])} has {error.tokens:,} tokens, but this "
-                f"classifier reads {self.spec.max_length:,} at most: it was trained with data.truncate=error, which cuts none. "
+                f"classifier reads {self.spec.max_length:,} at most, as it was trained with data.truncate=error. "
                 f"Shorten the text, or train with data.truncate=head, tail or head_tail, or a larger data.max_length."
             ) from error
 
