@@ -105,6 +105,9 @@ class MessageDataModule(LightningDataModule):
     `test_dataloader` gives one loader for each split of `evaluated`, by default all that there are (`splits`), in the
     order train, val, test: an evaluation covers the whole of all of them.
 
+    Attributes:
+        announce: told a split and the rows of each batch some batches before it comes; `None` for nobody.
+
     Args:
         source: where messages come from.
         tokenizer: texts to token ids.
@@ -217,6 +220,7 @@ class MessageDataModule(LightningDataModule):
         whole = context_length if windows is None else max(WINDOWED_LENGTH, context_length)
         self.max_length = min(limit for limit in (max_length or whole, fixed, most) if limit is not None)
         self.frame: pd.DataFrame | None = None
+        self.announce: Callable[[str, list[int]], None] | None = None
 
     def prepare_data(self) -> None:
         self.source.prepare()
@@ -355,7 +359,7 @@ class MessageDataModule(LightningDataModule):
         )
         if self.trainer is not None:  # a resumed run fetches its first batch before Lightning calls set_epoch
             batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-        return DataLoader(dataset, sampler=batches, batch_size=None)
+        return self._loader(dataset, batches)
 
     def _evaluation_dataloader(self, name: str) -> DataLoader:
         dataset = self.datasets[name]
@@ -368,6 +372,14 @@ class MessageDataModule(LightningDataModule):
             budget=self.evaluation_tokens,
             **self._processes(),
         )
+        return self._loader(dataset, batches)
+
+    def _loader(self, dataset: TokenDataset, batches: TrainBatches | EvaluationBatches) -> DataLoader:
+        def announce(indices: list[int]) -> None:
+            if self.announce is not None:  # it may be set when the loader has been made
+                self.announce(dataset.split, indices)
+
+        batches.announce = announce
         return DataLoader(dataset, sampler=batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:

@@ -272,22 +272,22 @@ def build_prefix(
     elif pooling.reads_padding and data.pad_to == "batch":
         reason = f"pooling={pooling.name()} reads padding, and data.pad_to=batch changes it from batch to batch"
     if not reason:
+        dtype = str(compute_type).removeprefix("torch.")
         key = PrefixKey(
             weights=base.sha256 if base else None,
             backbone=backbone.state(),
             width=backbone.width,
             depth=depth,
-            dtype=str(compute_type).removeprefix("torch."),
+            dtype=dtype,
             pooling=pooling_text(pooling_state(pooling)) if depth == model.pooled_depth else None,
             window=pooling.windows.size if pooling.windows else None,
+            stored=options.stored(dtype),
             padded_length=int(data.pad_to) if pooling.reads_padding else None,
             pad_id=data.pad_id if pooling.reads_padding else None,
         )
         prefix = FrozenPrefix(key, options)
-        size = prefix.size_gb(data.token_rows())
-        option, limit = options.limit
-        if size <= limit:
+        reason = prefix.too_large(data.token_rows())
+        if not reason:
             return prefix
-        reason = f"it would take {size:.1f} GB, more than cache.{option}={limit}"
     log.info("prefix   not cached: %s", reason)
     return None
