@@ -105,9 +105,6 @@ class MessageDataModule(LightningDataModule):
     `test_dataloader` gives one loader for each split of `evaluated`, by default all that there are (`splits`), in the
     order train, val, test: an evaluation covers the whole of all of them.
 
-    Attributes:
-        announce: told a split and the rows of each batch some batches before it comes; `None` for nobody.
-
     Args:
         source: where messages come from.
         tokenizer: texts to token ids.
@@ -139,7 +136,10 @@ class MessageDataModule(LightningDataModule):
         fold: which of them, from 0.
         keep_texts: whether a run may keep a copy of the texts; `auto` if they are small, see `keeps_texts`.
         evaluation_tokens: of a batch of messages of like length, see `EvaluationBatches`.
-        windows: how a long message is read; `None` for all at once. Then no message is padded beyond its batch.
+        windows: how a long message is read; `None` for all at once. With windows `pad_to` is `batch`.
+
+    Attributes:
+        announce: told a split and the rows of each batch some batches before it comes; `None` for nobody.
 
     Raises:
         UserError: an option out of its range; or, on `setup`, messages that can't be trained on.

@@ -214,18 +214,18 @@ class Windowed(BuiltIn):
         return type(self)(self.pooling.name(), size, self.overlap)
 
     def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        if not isinstance(self.per_window, OnePosition):
-            return self.per_window(hidden, lengths)
+        if not isinstance(self.pooling, OnePosition):
+            return self.pooling(hidden, lengths)
         windows = WindowsOf(lengths, hidden.shape[1], self.size)
-        return windows.mean(self.per_window(windows.apart(hidden), windows.lengths))
+        return windows.mean(self.pooling(windows.apart(hidden), windows.lengths))
 
     @property
     def has_trace(self) -> bool:
-        return self.per_window.has_trace
+        return self.pooling.has_trace
 
     def running(self, hidden: Tensor) -> Tensor:
-        running = self.per_window.running(hidden)
-        if self.size is None or not isinstance(self.per_window, OnePosition):
+        running = self.pooling.running(hidden)
+        if self.size is None or not isinstance(self.pooling, OnePosition):
             return running
         finished = running[:, self.size - 1 :: self.size].cumsum(dim=1)  # (B, whole windows, D)
         before = torch.cat([torch.zeros_like(running[:, :1]), finished], dim=1)
