@@ -46,7 +46,7 @@ class Spec:
         task: `Task.state`.
         max_length: most tokens that are read of a text.
         pad_to: what rows are padded to, in tokens, or `batch` for the longest of each batch.
-        truncate: the end of a longer text that is kept, `head` or `tail`.
+        truncate: what is kept of a longer text, see `gpt_classifier.tokenizers.cutting.cut_rows`.
         lora: options of the adapters in the weights, if there are any.
         base: the file that has the frozen weights; `None` if the artifact has all of them.
         temperature: logits are divided by it.
@@ -107,6 +107,11 @@ def _from_format_3(old: dict[str, Any]) -> dict[str, Any]:
 def pooling_state(pooling: Pooling) -> dict[str, Any]:
     """A pooling as `Spec` keeps it."""
     return {"name": pooling.name(), "options": pooling.state()}
+
+
+def pooling_text(state: Mapping[str, Any]) -> str:
+    """The same in one line, such as `windows inner=max size=256 overlap=64`."""
+    return " ".join([state["name"], *(f"{option}={value}" for option, value in state["options"].items())])
 
 
 @dataclass(frozen=True)

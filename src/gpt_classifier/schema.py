@@ -89,6 +89,7 @@ SEED = Option("int", low=0, high=2**32 - 1)
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 HEAD_INITS = ("random", "linear_probe")
+CACHE_TYPES = ("auto", "float32", "bfloat16", "int8")
 EVALUATE = ("auto", "all", "final", "val", "never")
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -97,6 +98,7 @@ OPTIONS = {
     "bag_of_tokens": FLAG,
     "batch_tokens": Option("int", low=1),
     "cache.dir": OPTIONAL_TEXT,
+    "cache.dtype": Option("str", choices=CACHE_TYPES),
     "cache.enabled": FLAG,
     "cache.max_disk_gb": Option("float", low=0),
     "cache.max_gb": Option("float", low=0),

@@ -13,9 +13,10 @@ from gpt_classifier.config import compose
 from gpt_classifier.data import datamodule
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import SmsSpam, Texts
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import OptionError, UserError
 from gpt_classifier.tasks import SingleLabel
 from gpt_classifier.tokenizers import load_tokenizer
+from gpt_classifier.tokenizers.cutting import Windows
 from gpt_classifier.training.build import load_data
 
 
@@ -173,6 +174,43 @@ def test_evaluation_batches_are_as_large_as_the_device_allows() -> None:
     assert len(few) == 1 < len(many)
 
 
+LONG = " ".join(f"word{i}" for i in range(2000))
+
+
+def test_a_text_that_is_too_long_is_refused_on_request_with_its_row_and_length() -> None:
+    source = Texts(["a", "b", LONG], ["x", "y", "y"])
+    with pytest.raises(UserError) as error:
+        of(source, truncate="error")
+    found = len(load_tokenizer("gpt2-nano").encode([LONG], 10**6, "head")[0][0])
+    assert str(error.value) == (
+        "truncate: expected head, tail or head_tail where a message has more than 1,024 tokens, but it is error, and "
+        f"data row 3 ('word0 word1 word2 word3 word4 word5 word…') has {found:,}. Set truncate=head, tail or head_tail "
+        "to cut it, or max_length to read more."
+    )
+    assert of(Texts(["a", "b"], ["x", "y"]), truncate="error").report.truncated == {"train": 0}
+
+
+def test_windows_read_beyond_the_context_up_to_a_bound_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    source = Texts(["a", LONG, LONG[: len(LONG) // 2]], ["x", "y", "y"])
+    tokens = len(load_tokenizer("gpt2-nano").encode([LONG], 10**6, "head")[0][0])
+    assert tokens > 2 * 1024
+    data = of(source, windows=Windows(1000, 100))
+    assert data.max_length == datamodule.WINDOWED_LENGTH
+    assert data.report.several_windows == {"train": 2}
+    with caplog.at_level("INFO"):
+        data.report.log()
+    assert f"{int(tokens > 4096)} cut to 4096" in caplog.text
+    assert "read in more than one: 2 train messages" in caplog.text
+    assert of(source, windows=Windows(1000, 100), max_length=1500).report.truncated == {"train": 2}
+    assert of(source).report.several_windows == {}
+
+
+@pytest.mark.parametrize("pad_to", ["context", "train", 500])
+def test_windows_are_not_padded_beyond_their_batch(pad_to: Any) -> None:
+    with pytest.raises(OptionError, match="pad_to: expected batch, as pooling=windows"):
+        of(Texts(["a", "b"], ["x", "y"]), windows=Windows(8, 2), pad_to=pad_to)
+
+
 @pytest.mark.parametrize(("keep", "expected"), [(True, True), (False, False), ("auto", True)])
 def test_texts_are_kept_on_request_or_where_they_are_small(keep: bool | str, expected: bool) -> None:
     assert of(Texts(["a", "b"], ["x", "y"]), keep_texts=keep).keeps_texts == expected
@@ -192,6 +230,7 @@ def test_large_texts_are_not_kept_by_default(monkeypatch: pytest.MonkeyPatch) ->
         ("data.split=fuzzy", "data.split: expected random, stratified, grouped or time, but it is fuzzy"),
         ("data.keep_texts=no", "data.keep_texts: expected true, false or auto"),
         ("data.split=grouped", "in data.group_column"),
+        ("data.truncate=middle", "data.truncate: expected head, tail, head_tail or error, but it is middle"),
         ("data.folds=1", "data.folds: expected a whole number from 2 to 360"),
         ("data.max_length=2000", "data.max_length: expected a whole number from 1 to 1024, but it is 2000. The model"),
         ("data.batch_size=1000", "data.batch_size: expected at most 251, the number of training messages, but"),

@@ -29,6 +29,20 @@ def test_probability_after_each_token_is_that_of_the_text_so_far(train: Callable
     np.testing.assert_allclose(traced.probabilities[-1], predictor.predict_proba([TEXT])[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("inner", ["last_token", "max"])
+def test_a_text_in_windows_is_traced_without_repeats(train: Callable[..., Run], inner: str) -> None:
+    run = train("pooling=windows", f"pooling.inner={inner}", "pooling.size=6", "pooling.overlap=2")
+    predictor = Predictor.open(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    assert len(predictor.token_rows([TEXT])[0]) > 12
+    traced = inside.trace(predictor, TEXT)
+    assert "".join(traced.tokens) == TEXT
+    for n in (2, 8, 9, len(traced.tokens)):  # of one window, of two, and of all
+        so_far = "".join(traced.tokens[:n])
+        expected = predictor.predict_proba([so_far])[0]
+        np.testing.assert_allclose(traced.probabilities[n - 1], expected, atol=1e-5)
+    assert inside.attention(predictor, TEXT)[1].shape[-1] == 6
+
+
 def test_attention_is_what_the_model_computes(train: Callable[..., Run]) -> None:
     predictor = Predictor.open(train().folder / "checkpoints" / "best.ckpt", precision="32-true")
     tokens, weights = inside.attention(predictor, TEXT)

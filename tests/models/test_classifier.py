@@ -52,6 +52,7 @@ def test_poolings_read_the_positions_that_they_name() -> None:
         "max": [1, 7],
         "padded_last_token": [3, 7],
         "padded_mean": [1.5, 5.5],
+        "windows": [1, 7],
     }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gpt_classifier.errors import UserError
 from gpt_classifier.tokenizers import byte_level, load_tokenizer, tokenizer_from_state
 from gpt_classifier.tokenizers.byte_level import load_encoding, token_ids
+from gpt_classifier.tokenizers.cutting import TextTooLong, Windows
 from gpt_classifier.tokenizers.interface import Tokenizer
 
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {"gpt2-nano": lambda: load_tokenizer("gpt2-nano")}
@@ -35,7 +36,7 @@ def test_pieces_are_the_text(name: str, text: str) -> None:
 @given(texts=st.lists(st.text(min_size=1), min_size=1, max_size=5), length=st.integers(4, 12))
 def test_rows_are_int32_ids_of_at_most_the_length(name: str, texts: list[str], length: int) -> None:
     tokenizer = TOKENIZERS[name]()
-    for truncate in ("head", "tail"):
+    for truncate in ("head", "tail", "head_tail"):
         rows, cut = tokenizer.encode(texts, length, truncate)
         whole, _ = tokenizer.encode(texts, 10_000, truncate)
         assert [row.dtype for row in rows] == [np.int32] * len(texts)
@@ -51,6 +52,29 @@ def test_each_end_is_cut_as_asked(name: str) -> None:
     ends = {truncate: tokenizer.encode([text], 12, truncate)[0][0] for truncate in ("head", "tail")}
     assert text.startswith("".join(tokenizer.pieces(ends["head"])))
     assert text.endswith("".join(tokenizer.pieces(ends["tail"])))
+
+
+@every_tokenizer
+def test_a_text_that_is_too_long_is_refused_on_request(name: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    texts = ["a b", " ".join(f"word{i}" for i in range(50))]
+    (_, whole), _ = tokenizer.encode(texts, len(tokenizer.encode(texts, 10_000, "head")[0][1]), "error")
+    with pytest.raises(TextTooLong) as error:
+        tokenizer.encode(texts, len(whole) - 1, "error")
+    assert (error.value.index, error.value.tokens) == (1, len(whole))
+
+
+@every_tokenizer
+def test_windows_are_those_of_the_whole_text(name: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    texts = ["a b", " ".join(f"word{i}" for i in range(50))]
+    (short, long), cut = tokenizer.encode(texts, 10_000, "head", Windows(20, 5))
+    (plain, whole), _ = tokenizer.encode(texts, 10_000, "head")
+    assert cut == 0
+    assert short.tolist() == plain.tolist()
+    assert long.dtype == np.int32
+    assert long[:19].tolist() == whole[:19].tolist()
+    assert len(long) > len(whole)
 
 
 @every_tokenizer

@@ -32,9 +32,11 @@ class PrefixKey:
         width: size of an activation, D.
         depth: number of finished blocks; see `Classifier`.
         dtype: type of matrix products and of the activations, such as `bfloat16`.
-        pooling: name of the pooling if the depth includes it, else `None`.
+        pooling: the pooling and its options if the depth includes it, else `None`.
         padded_length: length that each message is padded to if the pooling reads padding, else `None`.
         pad_id: token id of the padding if the pooling reads it, else `None`.
+        window: tokens of the windows that a row holds; `None` where it is read as a whole.
+        stored: type that the activations are kept in, such as `int8`; `None` for `dtype`.
         format: of the shards.
     """
 
@@ -46,6 +48,8 @@ class PrefixKey:
     pooling: str | None
     padded_length: int | None
     pad_id: int | None
+    window: int | None = None
+    stored: str | None = None
     format: int = FORMAT
 
     def positions(self, tokens: int) -> int:
@@ -56,8 +60,10 @@ class PrefixKey:
 
     @property
     def text(self) -> str:
-        """The key as JSON: equal keys have equal texts."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """The key as JSON. Equal keys have equal texts, those without newer fields the text of older versions."""
+        fields = asdict(self)
+        plain = {name: value for name, value in fields.items() if value is not None or name not in ("window", "stored")}
+        return json.dumps(plain, sort_keys=True)
 
     @property
     def name(self) -> str:

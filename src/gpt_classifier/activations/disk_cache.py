@@ -1,9 +1,9 @@
 """Activations in shards on disk, kept across runs and shared by processes.
 
 A shard is a safetensors file of some messages: `ids` (all token ids in a row, int32), `lengths` (tokens of each
-message, int64), `checksums` (CRC-32 of each message's activations, int64) and `activations` (positions, D). Its
-metadata hold the key and the CRC-32 of its index, the first three. A reader needs the index alone to know which
-messages it wants; of the activations it reads and verifies only theirs.
+message, int64), `checksums` (CRC-32 of each message's activations, int64) and `activations` (positions, D, or what
+`storage.pack` makes of them). Its metadata hold the key and the CRC-32 of its index, the first three. A reader needs
+the index alone to know which messages it wants; of the activations it reads and verifies only theirs.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import logging
 import os
 import uuid
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -35,31 +35,13 @@ from gpt_classifier.activations.cache_folder import (
     make_room,
     read_header,
 )
+from gpt_classifier.activations.storage import kept_type, kept_width
 
 log = logging.getLogger(__name__)
 
-SHARD_BYTES = 32 * 2**20  # one file; written at once, through a copy
-HEADER_BYTES = 4096  # no header is longer
 INDEX = ("ids", "lengths", "checksums")
-SAFETENSORS_TYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+SAFETENSORS_TYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int8": "I8"}
 WRITE_ATTEMPTS = 3  # another process may delete the directory between its creation and the file's
-
-
-def torch_type(key: PrefixKey) -> torch.dtype:
-    """The type of a key's activations."""
-    return getattr(torch, key.dtype)
-
-
-def message_bytes(key: PrefixKey, tokens: int) -> int:
-    """What a message of so many tokens takes in a shard."""
-    activations = key.positions(tokens) * key.width * torch_type(key).itemsize
-    return activations + 4 * tokens + 8 + 8  # ids, length, checksum
-
-
-def disk_bytes(key: PrefixKey, rows: Iterable[np.ndarray]) -> int:
-    """What messages take in shards of their own, a little more at most."""
-    size = sum(message_bytes(key, len(row)) for row in rows)
-    return size + (size // SHARD_BYTES + 1) * HEADER_BYTES
 
 
 @dataclass
@@ -67,7 +49,7 @@ class Shard:
     """Activations of some messages.
 
     Args:
-        activations: `(positions, D)`.
+        activations: `(positions, D)`, as `storage.pack` keeps them.
         slices: for each message, its token ids as bytes, the positions that are its.
     """
 
@@ -244,7 +226,7 @@ def _read_index(file: BinaryIO, key: PrefixKey) -> tuple[dict[bytes, slice], dic
         "ids": ("I32", [sum(lengths)]),
         "lengths": ("I64", [len(lengths)]),
         "checksums": ("I64", [len(lengths)]),
-        "activations": (SAFETENSORS_TYPES[key.dtype], [sum(counts), key.width]),
+        "activations": (SAFETENSORS_TYPES[key.stored or key.dtype], [sum(counts), kept_width(key)]),
     }
     if {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()} != expected:
         raise ValueError("types or shapes of its tensors do not fit its key")
@@ -262,9 +244,9 @@ def _content(file: BinaryIO, tensor: TensorHeader) -> bytes:
 
 def _in_memory(file: BufferedReader, start: int, key: PrefixKey, slices: dict[bytes, slice]) -> dict[bytes, Tensor]:
     counts = [part.stop - part.start for part in slices.values()]
-    activations = torch.empty(sum(counts), key.width, dtype=torch_type(key))
+    activations = torch.empty(sum(counts), kept_width(key), dtype=kept_type(key))
     messages = dict(zip(slices, activations.split(counts), strict=True))
-    row = key.width * activations.itemsize
+    row = activations.shape[1] * activations.itemsize
     for name, part in slices.items():
         file.seek(start + part.start * row)
         file.readinto(tensor_bytes(messages[name]))

@@ -57,6 +57,6 @@ def _describe(entry: CacheEntry) -> str:
     parts = [f"{entry.messages} messages"]
     if isinstance(backbone := key.get("backbone"), dict) and "family" in backbone:
         parts.append(str(backbone["family"]))
-    parts += [f"{name} {key[name]}" for name in ("depth", "width") if name in key]
-    parts += [str(key["dtype"])] if "dtype" in key else []
+    parts += [f"{name} {key[name]}" for name in ("depth", "width", "window") if name in key]
+    parts += [str(key.get("stored") or key["dtype"])] if "dtype" in key else []
     return ", ".join(parts) if key else "unknown"

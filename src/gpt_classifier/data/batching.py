@@ -1,6 +1,7 @@
 """Token rows into padded batches, one process's share of each."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -82,12 +83,20 @@ class TokenDataset(Dataset):
         return Batch(ids, lengths, self.labels[indices], torch.tensor(indices), self.split, weights=weights)
 
 
+AHEAD = 2  # batches that are announced before they are asked for
+
+
 class _Batches(Sampler[Part]):
     """Batches of a split as this process sees them.
 
     Every process cuts the same batches and pads each to the same length, whatever its share of it is, so
     that results do not depend on the number of processes.
+
+    Attributes:
+        announce: told the rows of each batch some batches before it comes, for whoever has to fetch something.
     """
+
+    announce: Callable[[list[int]], None] | None = None
 
     def __init__(self, lengths: np.ndarray, batch_size: int, pad_to: PadTo, rank: int = 0, world_size: int = 1) -> None:
         self.lengths = lengths
@@ -95,6 +104,19 @@ class _Batches(Sampler[Part]):
         self.pad_to = pad_to
         self.rank = rank
         self.world_size = world_size
+
+    def __iter__(self) -> Iterator[Part]:
+        waiting: deque[Part] = deque()
+        for part in self._parts():
+            if self.announce is not None:
+                self.announce(part[0])
+            waiting.append(part)
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+
+    def _parts(self) -> Iterator[Part]:
+        raise NotImplementedError
 
     def padded_length(self, indices: list[int] | np.ndarray) -> int:
         return int(self.lengths[indices].max()) if self.pad_to == "batch" else self.pad_to
@@ -139,7 +161,7 @@ class TrainBatches(_Batches):
     def __len__(self) -> int:
         return len(self.lengths) // self.batch_size
 
-    def __iter__(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[Part]:
         for batch in self._order():
             yield batch[self.rank :: self.world_size].tolist(), self.padded_length(batch)
 
@@ -207,7 +229,7 @@ class EvaluationBatches(_Batches):
     def __len__(self) -> int:
         return -(-len(self.batches) // self.world_size)
 
-    def __iter__(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[Part]:
         for turn in range(len(self)):
             place = turn * self.world_size + self.rank
             batch = self.batches[place if place < len(self.batches) else 0]

@@ -18,10 +18,13 @@ from gpt_classifier.data.sources import Source, extra_columns
 from gpt_classifier.data.splits import Split, planned_splits, split
 from gpt_classifier.errors import OptionError, UserError, expect_number, expect_one_of
 from gpt_classifier.tasks import Task
-from gpt_classifier.tokenizers.interface import Tokenizer, Truncate
+from gpt_classifier.tokenizers.cutting import TRUNCATES, TextTooLong, Truncate, Windows, beginning
+from gpt_classifier.tokenizers.interface import Tokenizer
 
 log = logging.getLogger(__name__)
 
+WINDOWED_LENGTH = 4096  # tokens that are kept of a text that is read in windows, unless the context is longer
+MOST_WINDOWED = 10**6  # tokens of one text: more are a slip
 SMALL_TEXTS = 20_000_000  # bytes of UTF-8 up to which `keep_texts=auto` keeps them
 
 
@@ -36,6 +39,7 @@ class DataReport:
         overlap: validation and test messages that also occur in training, see `prepare.overlap`.
         longest: most tokens of a message in each split, after cutting.
         truncated: messages cut in each split.
+        several_windows: messages in each split that are read in more than one window; empty without windows.
         max_length: tokens that a message may have.
         pad_to: what batches are padded to, in tokens, or `batch`.
         note: what every report on this data must say.
@@ -48,6 +52,7 @@ class DataReport:
     overlap: dict[str, dict[str, int]]
     longest: dict[str, int] = field(default_factory=dict)
     truncated: dict[str, int] = field(default_factory=dict)
+    several_windows: dict[str, int] = field(default_factory=dict)
     max_length: int = 0
     pad_to: PadTo = "batch"
     note: str = ""
@@ -70,6 +75,8 @@ class DataReport:
                 self.truncated[name],
                 self.max_length,
             )
+        if self.several_windows:
+            log.info("windows  read in more than one: %s messages", _counts(self.several_windows))
         for name, counts in self.overlap.items():
             if counts["near"]:
                 log.warning(
@@ -121,13 +128,18 @@ class MessageDataModule(LightningDataModule):
             neither in training nor in evaluation.
         pad_to: `batch`, `train` (the longest training message, which then also caps the others), `context`,
             or a number of tokens, which caps all messages.
-        max_length: tokens that are kept of a message; `None` for the model's context.
-        truncate: the end of a longer message that is kept, `head` or `tail`.
+        max_length: tokens that are kept of a message, those that windows repeat counted once; `None` for the model's
+            context, or `WINDOWED_LENGTH` with windows, if that is more.
+        truncate: what is kept of a longer message, `head`, `tail` or `head_tail`, see `cut_rows`; `error` refuses it.
         seed: order of the training batches.
         folds: cross-validation with that many test sets, which cover each message once; `None` for a single test set.
         fold: which of them, from 0.
         keep_texts: whether a run may keep a copy of the texts; `auto` if they are small, see `keeps_texts`.
         evaluation_tokens: of a batch of messages of like length, see `EvaluationBatches`.
+        windows: how a long message is read; `None` for all at once. With windows `pad_to` is `batch`.
+
+    Attributes:
+        announce: told a split and the rows of each batch some batches before it comes; `None` for nobody.
 
     Raises:
         UserError: an option out of its range; or, on `setup`, messages that can't be trained on.
@@ -158,6 +170,7 @@ class MessageDataModule(LightningDataModule):
         fold: int = 0,
         keep_texts: bool | Literal["auto"] = "auto",
         evaluation_tokens: int = EVALUATION_TOKENS,
+        windows: Windows | None = None,
     ) -> None:
         super().__init__()
         expect_one_of("balance", balance, BALANCES)
@@ -167,16 +180,20 @@ class MessageDataModule(LightningDataModule):
         expect_number("seed", seed, 0, 2**32 - 1, whole=True)
         expect_number("split_shuffles", split_shuffles, 1, 100, whole=True)
         expect_number("subset_seed", subset_seed, 0, 2**32 - 1, whole=True)
-        expect_one_of("truncate", truncate, ("head", "tail"))
+        expect_one_of("truncate", truncate, TRUNCATES)
         if not isinstance(keep_texts, bool) and keep_texts != "auto":
             raise OptionError("keep_texts", "true, false or auto", keep_texts)
         fixed = pad_to if isinstance(pad_to, int) else None
         if fixed is None and pad_to not in ("batch", "train", "context"):
             raise OptionError("pad_to", "batch, train, context or a number of tokens", pad_to)
+        if windows is not None and pad_to != "batch":
+            hint = "What is read in windows does not depend on padding."
+            raise OptionError("pad_to", "batch, as pooling=windows pads no text beyond its batch", pad_to, hint)
+        most = context_length if windows is None else MOST_WINDOWED
         for option, value in (("max_length", max_length), ("pad_to", fixed)):
             if value is not None:
-                hint = f"The model reads at most {context_length} tokens."
-                expect_number(option, value, 1, context_length, whole=True, hint=hint)
+                hint = f"The model reads at most {context_length} tokens at once; pooling=windows reads more."
+                expect_number(option, value, 1, most, whole=True, hint=hint)
         self.source = source
         self.tokenizer = tokenizer
         self.make_task = task
@@ -193,14 +210,17 @@ class MessageDataModule(LightningDataModule):
         self.bucket_batches = bucket_batches
         self.truncate: Truncate = truncate
         self.seed = seed
+        self.windows = windows
         self.pad_to: PadTo = {"context": context_length, "train": "batch"}.get(pad_to, pad_to)  # type: ignore
         self.pad_to_train = pad_to == "train"
         self.folds = folds
         self.fold = fold
         self.keep_texts = keep_texts
         self.evaluation_tokens = evaluation_tokens
-        self.max_length = min(limit for limit in (max_length, fixed, context_length) if limit is not None)
+        whole = context_length if windows is None else max(WINDOWED_LENGTH, context_length)
+        self.max_length = min(limit for limit in (max_length or whole, fixed, most) if limit is not None)
         self.frame: pd.DataFrame | None = None
+        self.announce: Callable[[str, list[int]], None] | None = None
 
     def prepare_data(self) -> None:
         self.source.prepare()
@@ -259,7 +279,7 @@ class MessageDataModule(LightningDataModule):
         self.datasets = {}
         for name in self.splits:  # training first: its longest message may cap the others
             part = frame[frame["split"] == name]
-            rows, cut = self.tokenizer.encode(part["text"].tolist(), self.max_length, self.truncate)
+            rows, cut = self._encode(part)
             weights = part["weight"].tolist() if "weight" in part else None
             dataset = TokenDataset(name, rows, self.task.targets(part["label"].tolist()), self.pad_id, weights)
             if name == "train" and self.pad_to_train:
@@ -267,11 +287,26 @@ class MessageDataModule(LightningDataModule):
             self.datasets[name] = dataset
             self.report.longest[name] = int(dataset.lengths.max())
             self.report.truncated[name] = cut
+            if self.windows is not None:
+                self.report.several_windows[name] = int((dataset.lengths > self.windows.size).sum())
         if len(self.datasets["train"]) < self.batch_size:
             found = len(self.datasets["train"])
             raise OptionError("batch_size", f"at most {found}, the number of training messages", self.batch_size)
         self.report.max_length = self.max_length
         self.report.pad_to = self.pad_to
+
+    def _encode(self, part: pd.DataFrame) -> tuple[list[np.ndarray], int]:
+        options = {} if self.windows is None else {"windows": self.windows}
+        try:
+            return self.tokenizer.encode(part["text"].tolist(), self.max_length, self.truncate, **options)
+        except TextTooLong as error:
+            message = part.iloc[error.index]
+            raise OptionError(
+                "truncate",
+                f"head, tail or head_tail where a message has more than {self.max_length:,} tokens",
+                f"error, and data row {int(message['row']) + 1} ({beginning(message['text'])}) has {error.tokens:,}",
+                "Set {field}=head, tail or head_tail to cut it, or {group}max_length to read more.",
+            ) from error
 
     @property
     def pad_id(self) -> int:
@@ -324,7 +359,7 @@ class MessageDataModule(LightningDataModule):
         )
         if self.trainer is not None:  # a resumed run fetches its first batch before Lightning calls set_epoch
             batches.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-        return DataLoader(dataset, sampler=batches, batch_size=None)
+        return self._loader(dataset, batches)
 
     def _evaluation_dataloader(self, name: str) -> DataLoader:
         dataset = self.datasets[name]
@@ -337,6 +372,14 @@ class MessageDataModule(LightningDataModule):
             budget=self.evaluation_tokens,
             **self._processes(),
         )
+        return self._loader(dataset, batches)
+
+    def _loader(self, dataset: TokenDataset, batches: TrainBatches | EvaluationBatches) -> DataLoader:
+        def announce(indices: list[int]) -> None:
+            if self.announce is not None:  # it may be set when the loader has been made
+                self.announce(dataset.split, indices)
+
+        batches.announce = announce
         return DataLoader(dataset, sampler=batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:

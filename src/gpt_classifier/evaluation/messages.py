@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from gpt_classifier.artifact import pooling_text
 from gpt_classifier.checkpoints import run_folder
 from gpt_classifier.config import compose, instantiate
 from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
@@ -212,7 +213,7 @@ def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> 
         ("checkpoint", near(checkpoint)),
         ("parameters", f"{parameters:,}"),
         ("backbone", f"{spec.backbone['family']}, {backbone.depth} blocks of width {backbone.width}"),
-        ("reads", f"{spec.pooling['name']}, at most {spec.max_length} tokens, padded to {spec.pad_to}"),
+        ("reads", f"{pooling_text(spec.pooling)}, at most {spec.max_length} tokens, padded to {spec.pad_to}"),
         ("frozen weights", spec.base.hub or near(Path(spec.base.path)) if spec.base else "none"),
         ("messages", " ".join(overrides) if overrides else "the splits of its run"),
     ]

@@ -44,12 +44,16 @@ def trace(predictor: Predictor, text: str) -> Trace:
     row = predictor.token_rows([text])[0]
     with predictor.computing():
         ids, lengths = _batch_of(predictor, row)
-        hidden = model.backbone(ids, lengths).float()  # (1, T, D)
+        hidden = model.hidden(ids, lengths).float()  # (1, T, D)
         with torch.autocast(predictor.device.type, enabled=False):
             found = model.head(model.pooling.running(hidden))  # (1, T, C)
             found = found if model.words is None else found + model.words.running(ids)
-            logits = predictor.in_order(found[0])  # (T, C)
-    return Trace(predictor.tokenizer.pieces(row), predictor.probabilities(logits.cpu().numpy()))
+            logits = predictor.in_order(found[0]).cpu().numpy()  # (T, C)
+    windows = model.pooling.windows
+    if windows is not None:  # which repeat what stands at the end of the one before
+        new = windows.new(len(row))
+        row, logits = row[new], logits[new]
+    return Trace(predictor.tokenizer.pieces(row), predictor.probabilities(logits))
 
 
 def attention(predictor: Predictor, text: str, most_tokens: int = 128) -> tuple[list[str], Tensor]:
@@ -58,7 +62,7 @@ def attention(predictor: Predictor, text: str, most_tokens: int = 128) -> tuple[
     Args:
         predictor: of any kind.
         text: not empty.
-        most_tokens: the beginning of a longer text is taken.
+        most_tokens: the beginning of a longer text is taken; of one that is read in windows, the first window at most.
 
     Returns:
         T pieces of the text, and weights `(layers, heads, T, T)`: row i is what token i looks at, and sums to 1.
@@ -66,7 +70,8 @@ def attention(predictor: Predictor, text: str, most_tokens: int = 128) -> tuple[
     Raises:
         UserError: the text is empty, or the backbone can't tell.
     """
-    row = predictor.token_rows([text])[0][:most_tokens]
+    windows = predictor.model.pooling.windows
+    row = predictor.token_rows([text])[0][: most_tokens if windows is None else min(most_tokens, windows.size)]
     with predictor.computing():
         weights = predictor.model.backbone.attention(*_batch_of(predictor, row))
     return predictor.tokenizer.pieces(row), weights[:, 0].cpu()

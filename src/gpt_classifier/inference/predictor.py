@@ -19,6 +19,7 @@ from gpt_classifier.models.lora import merge
 from gpt_classifier.tables.texts import list_of
 from gpt_classifier.tasks import task_from_state
 from gpt_classifier.tokenizers import tokenizer_from_state
+from gpt_classifier.tokenizers.cutting import TextTooLong, beginning
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
@@ -151,14 +152,25 @@ class Predictor:
             texts: a list, a tuple, a numpy array of one dimension or a pandas Series of N strings, none empty.
 
         Raises:
-            UserError: it is something else, such as one text, a table or a generator; or a text is empty.
+            UserError: it is something else, such as one text, a table or a generator; a text is empty; or it is longer
+                than a classifier reads that was trained with `data.truncate=error`.
         """
         texts = list_of("texts", texts)
         for i, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 what = "empty" if isinstance(text, str) else f"{type(text).__name__}, not text"
                 raise UserError(f"text {i + 1} of {len(texts)} is {what}; a classifier needs something to read.")
-        return self.tokenizer.encode(texts, self.spec.max_length, self.spec.truncate)[0]  # type: ignore[arg-type]
+        windows = self.model.pooling.windows
+        options: Any = {} if windows is None else {"windows": windows}
+        truncate: Any = self.spec.truncate
+        try:
+            return self.tokenizer.encode(texts, self.spec.max_length, truncate, **options)[0]
+        except TextTooLong as error:
+            raise UserError(
+                f"The text that begins {beginning(texts[error.index])} has {error.tokens:,} tokens, but this "
+                f"classifier reads {self.spec.max_length:,} at most, as it was trained with data.truncate=error. "
+                f"Shorten the text, or train with data.truncate=head, tail or head_tail, or a larger data.max_length."
+            ) from error
 
     @contextmanager
     def computing(self) -> Iterator[None]:

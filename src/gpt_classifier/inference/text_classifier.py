@@ -30,8 +30,8 @@ class TextClassifier:
     Args:
         model: a file of `conf/model`, such as `gpt2-nano` or `gpt2-small`.
         freeze: a file of `conf/freeze`: `last_block`, `head_only`, `last_two_blocks`, `lora`, `none`, …
-        pooling: where the head reads: a file of `conf/pooling`, such as `last_token`, `mean` or `max`; or what makes a
-            `Pooling` from the width of the hidden states, such as a subclass that takes it; `None` for the one of
+        pooling: where the head reads: a file of `conf/pooling`, such as `last_token`, `max` or `windows`; or what makes
+            a `Pooling` from the width of the hidden states, such as a subclass that takes it; `None` for the one of
             `conf/recipe/own.yaml`, as in all that follows.
         epochs: passes over the training texts; by default as many as make enough steps.
         lr: peak learning rate of AdamW; by default what suits the model and what is trained of it.
@@ -40,7 +40,7 @@ class TextClassifier:
         validation: part of the texts, from every class, that chooses the best epoch and is not trained on; 0 for none:
             then the last epoch's weights are kept.
         batch_size: texts of a training step; by default more of them where there are more texts.
-        max_length: most tokens that are read of a text; `None` for the model's context.
+        max_length: most tokens that are read of a text; `None` for the model's context, or 4,096 with `windows`.
         weights: `pretrained`, `random`, or a path, see `conf/model/base.yaml`.
         precision: `auto` (bfloat16 products where the hardware multiplies it natively), `32-true` or `bf16-mixed`.
         device: `cpu`, `cuda` or `mps`; `None` for the best there is.

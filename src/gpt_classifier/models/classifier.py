@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gpt_classifier.models.backbone import Backbone
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.pooling import Pooling
+from gpt_classifier.models.windows import WindowsOf
 
 
 class Classifier(nn.Module):
@@ -53,7 +54,7 @@ class Classifier(nn.Module):
             return self.pooled_depth
         if first is None or first > backbone.depth:
             # kept before the last block where one position is read, which that block then computes alone
-            one_position = self.pooling.positions(torch.ones(1, dtype=torch.int64), 1) is not None
+            one_position = self.pooling.per_window.positions(torch.ones(1, dtype=torch.int64), 1) is not None
             return backbone.depth - one_position
         return max(0, first - 1)
 
@@ -75,7 +76,9 @@ class Classifier(nn.Module):
 
     def prefix(self, ids: Tensor, lengths: Tensor, depth: int) -> Tensor:
         """Activations at a depth: `(B, T, D)`, or `(B, D)` where pooling is done."""
-        return self._run(self.backbone.embed(ids, self._visible(lengths, ids.shape[1])), lengths, 0, depth)
+        windows = self._windows(lengths, ids.shape[1])
+        embedded = self.backbone.embed(windows.apart(ids), self._visible(windows.lengths, windows.T))
+        return self._run(windows.together(embedded), lengths, 0, depth)
 
     def suffix(self, x: Tensor, lengths: Tensor, depth: int, ids: Tensor) -> Tensor:
         """Logits from activations at a depth; those at padding matter only where pooling reads padding.
@@ -99,19 +102,32 @@ class Classifier(nn.Module):
         """What the head reads, `(B, D)`, from activations at a depth."""
         return self._run(x, lengths, depth, self.pooled_depth)
 
+    def hidden(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """What is pooled: hidden states after the final norm, `(B, T)` and `(B,)` to `(B, T, D)`."""
+        windows = self._windows(lengths, ids.shape[1])
+        return windows.together(self.backbone(windows.apart(ids), self._visible(windows.lengths, windows.T)))
+
     def _run(self, x: Tensor, lengths: Tensor, start: int, stop: int) -> Tensor:
-        backbone = self.backbone
+        backbone, windowed = self.backbone, self.pooling.windows is not None
         if start == self.pooled_depth:
             return x
-        positions = self.pooling.positions(lengths, x.shape[1])
+        windows = self._windows(lengths, x.shape[1])
+        positions = self.pooling.per_window.positions(windows.lengths, windows.T)
+        if windowed and not (start < backbone.depth and stop == self.pooled_depth):
+            positions = None  # of what is kept before pooling all are, so that it is known where each window begins
         if start < backbone.depth:
-            visible = self._visible(lengths, x.shape[1])
-            x = backbone.blocks(x, visible, start, min(stop, backbone.depth), positions)
+            visible = self._visible(windows.lengths, windows.T)
+            x = backbone.blocks(windows.apart(x), visible, start, min(stop, backbone.depth), positions)
+            x = windows.together(x) if positions is None else x
         if stop < self.pooled_depth:
             return x
         with torch.autocast(x.device.type, enabled=False):
             x = backbone.norm(x.to(next(iter(backbone.stage(backbone.depth + 1)), self.head.weight).dtype))
-            return x[:, 0] if positions is not None else self.pooling(x, lengths)
+            return windows.mean(x[:, 0]) if positions is not None else self.pooling(x, lengths)
+
+    def _windows(self, lengths: Tensor, T: int) -> WindowsOf:
+        windows = self.pooling.windows
+        return WindowsOf(lengths, T, None if windows is None else windows.size)
 
     def _visible(self, lengths: Tensor, T: int) -> Tensor:
         """Tokens of each row that others see: to a pooling that reads padding, padding is text."""

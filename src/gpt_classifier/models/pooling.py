@@ -1,10 +1,14 @@
 """Where the head reads: from the hidden states of a text to one vector."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, expect_number, expect_one_of
 from gpt_classifier.models.backbone import take
+from gpt_classifier.models.windows import WindowsOf
+from gpt_classifier.tokenizers.cutting import Windows
 
 
 class Pooling(nn.Module):
@@ -58,6 +62,24 @@ class Pooling(nn.Module):
     def has_trace(self) -> bool:
         """Whether it defines `running`."""
         return type(self).running is not Pooling.running
+
+    @property
+    def windows(self) -> Windows | None:
+        """How a long text is read; `None` where a text is read as a whole."""
+        return None
+
+    @property
+    def per_window(self) -> "Pooling":
+        """What reads one window, or the whole text."""
+        return self
+
+    def within(self, context: int) -> Self:
+        """The same for a backbone that reads at most `context` tokens at once, with all its sizes settled.
+
+        Raises:
+            OptionError: they do not fit.
+        """
+        return self
 
 
 class BuiltIn(Pooling):
@@ -148,15 +170,80 @@ class PaddedMean(Mean):
         return hidden.mean(dim=1)
 
 
+class Windowed(BuiltIn):
+    """A long text in windows, each read by itself, pooled over all of them; a text that fits in one as without.
+
+    The maximum and the mean are over the tokens of all windows; of one position, it is each window's, then their mean.
+
+    Args:
+        inner: the pooling of a window, one of `IN_WINDOWS`.
+        size: tokens of a window; `None` for the context of the backbone.
+        overlap: tokens that a window shares with the one before; `None` for a quarter of the size.
+
+    Raises:
+        OptionError: there is no such pooling, it reads padding, or the overlap is not below the size.
+    """
+
+    label = "windows"
+
+    def __init__(self, inner: str = "max", size: int | None = None, overlap: int | None = None) -> None:
+        super().__init__()
+        expect_one_of("inner", inner, IN_WINDOWS, "Padding says nothing about a text that is read in windows.")
+        for option, value, low in (("size", size, 1), ("overlap", overlap, 0)):
+            if value is not None:
+                expect_number(option, value, low, whole=True)
+        self.pooling = POOLINGS[inner]()
+        self.size = size
+        self.overlap = overlap if overlap is not None or size is None else size // 4
+        _ = self.windows  # refuses an overlap that is too large
+
+    def state(self) -> dict[str, object]:
+        return {"inner": self.pooling.name(), "size": self.size, "overlap": self.overlap}
+
+    @property
+    def windows(self) -> Windows | None:
+        return None if self.size is None or self.overlap is None else Windows(self.size, self.overlap)
+
+    @property
+    def per_window(self) -> Pooling:
+        return self.pooling
+
+    def within(self, context: int) -> Self:
+        size = context if self.size is None else self.size
+        expect_number("size", size, 1, context, whole=True, hint=f"The model reads at most {context} tokens at once.")
+        return type(self)(self.pooling.name(), size, self.overlap)
+
+    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        if not isinstance(self.pooling, OnePosition):
+            return self.pooling(hidden, lengths)
+        windows = WindowsOf(lengths, hidden.shape[1], self.size)
+        return windows.mean(self.pooling(windows.apart(hidden), windows.lengths))
+
+    @property
+    def has_trace(self) -> bool:
+        return self.pooling.has_trace
+
+    def running(self, hidden: Tensor) -> Tensor:
+        running = self.pooling.running(hidden)
+        if self.size is None or not isinstance(self.pooling, OnePosition):
+            return running
+        finished = running[:, self.size - 1 :: self.size].cumsum(dim=1)  # (B, whole windows, D)
+        before = torch.cat([torch.zeros_like(running[:, :1]), finished], dim=1)
+        number = torch.arange(hidden.shape[1], device=hidden.device) // self.size  # (T,)
+        return (before[:, number] + running) / (number + 1)[:, None]
+
+
 def _real(hidden: Tensor, lengths: Tensor) -> Tensor:
     """Which positions are no padding, `(B, T, 1)`."""
     return (torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None])[:, :, None]
 
 
 POOLINGS: dict[str, type[Pooling]] = {
-    pooling.label: pooling for pooling in (LastToken, FirstToken, Mean, Max, PaddedLastToken, PaddedMean)
+    pooling.label: pooling for pooling in (LastToken, FirstToken, Mean, Max, PaddedLastToken, PaddedMean, Windowed)
 }
 """The poolings of this package under the names that configs and checkpoints give them."""
+
+IN_WINDOWS = tuple(name for name, pooling in POOLINGS.items() if not pooling.reads_padding and pooling is not Windowed)
 
 
 def find_pooling(name: str) -> type[Pooling]:

@@ -3,7 +3,7 @@
 import base64
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ import tiktoken
 
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.errors import OptionError, UserError
-from gpt_classifier.tokenizers.interface import Truncate
+from gpt_classifier.tokenizers.cutting import Truncate, Windows, cut_rows
 
 GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """How GPT-2 cuts text into pieces, in the form that tiktoken matches without going back."""
@@ -40,17 +40,17 @@ class TiktokenTokenizer:
         """The tokenizer of ranks as `ranks_to_text` writes them."""
         return cls(encoding_of(ranks_from_text(ranks)))
 
-    def encode(self, texts: Sequence[str], max_length: int, truncate: Truncate) -> tuple[list[np.ndarray], int]:
-        kept = slice(None, max_length) if truncate == "head" else slice(-max_length, None)
-        rows: list[np.ndarray] = []
-        cut = 0
+    def encode(
+        self, texts: Sequence[str], max_length: int, truncate: Truncate, windows: Windows | None = None
+    ) -> tuple[list[np.ndarray], int]:
+        return cut_rows(self._token_ids(texts), max_length, truncate, windows)
+
+    def _token_ids(self, texts: Sequence[str]) -> Iterator[list[int]]:
         for start in range(0, len(texts), 4096):  # token ids are large as long as they are Python's
             for ids in token_ids(texts[start : start + 4096], self.encoding):
                 if not ids:
                     raise ValueError("a text without tokens has no last token to read")
-                cut += len(ids) > max_length
-                rows.append(np.array(ids[kept], dtype=np.int32))
-        return rows, cut
+                yield ids
 
     def pieces(self, row: np.ndarray) -> list[str]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a text may be cut within a character

@@ -1,11 +1,11 @@
 """What a tokenizer is: texts to token ids, and token ids to the parts of the text that they are."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-Truncate = Literal["head", "tail"]
+from gpt_classifier.tokenizers.cutting import Truncate, Windows
 
 
 class Tokenizer(Protocol):
@@ -19,19 +19,22 @@ class Tokenizer(Protocol):
     pad_id: int
     vocab_size: int
 
-    def encode(self, texts: Sequence[str], max_length: int, truncate: Truncate) -> tuple[list[np.ndarray], int]:
+    def encode(
+        self, texts: Sequence[str], max_length: int, truncate: Truncate, windows: Windows | None = None
+    ) -> tuple[list[np.ndarray], int]:
         """Token ids of each text, special tokens of the vocabulary's own included; no text can spell one.
 
         Args:
             texts: none of them empty.
             max_length: most tokens that are kept of a text, special ones included.
-            truncate: `head` keeps the beginning of a longer one, `tail` its end.
+            truncate: what is kept of a longer one, see `cutting.cut_rows`, which does it.
+            windows: how a long text is read; given only where there are any.
 
         Returns:
             An int32 array for each text, and how many texts were cut.
 
         Raises:
-            ValueError: a text without tokens.
+            ValueError: a text without tokens; `TextTooLong`: with `truncate=error`.
         """
 
     def pieces(self, row: np.ndarray) -> list[str]:

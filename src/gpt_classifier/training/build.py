@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.activations.frozen_prefix import CacheOptions, FrozenPrefix, PrefixKey
-from gpt_classifier.artifact import Spec, pooling_state
+from gpt_classifier.artifact import Spec, pooling_state, pooling_text
 from gpt_classifier.config import InstantiationException, instantiate
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import Source
@@ -143,12 +143,28 @@ def device_of(accelerator: str) -> str:
     return {"gpu": "cuda", "auto": best_device()}.get(accelerator, accelerator)
 
 
-def load_data(cfg: DictConfig, source: Source | None = None) -> MessageDataModule:
+def build_pooling(cfg: DictConfig, make: Callable[[int], Pooling] | None = None) -> Pooling:
+    """The pooling, its sizes settled.
+
+    Args:
+        cfg: the composed configuration.
+        make: makes it from the width of the hidden states; `None` for what `cfg` names.
+    """
+    backbone = empty_backbone(backbone_config(cfg))
+    with option_group("pooling"):
+        pooling = make or instantiate(cfg.pooling)
+        if not isinstance(pooling, Pooling):
+            pooling = pooling(backbone.width)
+        return pooling.within(backbone.context)
+
+
+def load_data(cfg: DictConfig, source: Source | None = None, pooling: Pooling | None = None) -> MessageDataModule:
     """The prepared splits, fetched first if need be.
 
     Args:
         cfg: the composed configuration.
         source: texts and labels instead of those that it names.
+        pooling: instead of the one that it names.
     """
     backbone = empty_backbone(backbone_config(cfg))
     with option_group("model"):
@@ -157,6 +173,7 @@ def load_data(cfg: DictConfig, source: Source | None = None) -> MessageDataModul
     parts = {
         "tokenizer": tokenizer,
         "context_length": backbone.context,
+        "windows": (pooling or build_pooling(cfg)).windows,
         "task": instantiate(cfg.task, **({"monitor": "accuracy"} if cfg.monitor == AUTO else {})),
     }
     parts["evaluation_tokens"] = evaluation_tokens(device_of(cfg.trainer.accelerator))
@@ -176,7 +193,7 @@ def backbone_config(cfg: DictConfig) -> Any:
 
 
 def build_module(
-    cfg: DictConfig, trainer: Trainer, data: MessageDataModule, make_pooling: Callable[[int], Pooling] | None = None
+    cfg: DictConfig, trainer: Trainer, data: MessageDataModule, pooling: Pooling | None = None
 ) -> ClassifierModule:
     """The classifier with its frozen part switched off, and how it is trained.
 
@@ -184,12 +201,10 @@ def build_module(
         cfg: the composed configuration.
         trainer: for precision and strategy.
         data: prepared.
-        make_pooling: makes the pooling from the width of the hidden states; `None` for what `cfg` names.
+        pooling: instead of the one that `cfg` names.
     """
     config = backbone_config(cfg)
-    pooling = make_pooling or instantiate(cfg.pooling)
-    if not isinstance(pooling, Pooling):
-        pooling = pooling(empty_backbone(config).width)
+    pooling = pooling or build_pooling(cfg)
     with option_group("model"):
         path = locate_weights(cfg.model.weights, cfg.model.hub, cfg.model.revision)
         model = load_classifier(config, path, pooling, len(data.task.classes))
@@ -257,21 +272,22 @@ def build_prefix(
     elif pooling.reads_padding and data.pad_to == "batch":
         reason = f"pooling={pooling.name()} reads padding, and data.pad_to=batch changes it from batch to batch"
     if not reason:
+        dtype = str(compute_type).removeprefix("torch.")
         key = PrefixKey(
             weights=base.sha256 if base else None,
             backbone=backbone.state(),
             width=backbone.width,
             depth=depth,
-            dtype=str(compute_type).removeprefix("torch."),
-            pooling=pooling.name() if depth == model.pooled_depth else None,
+            dtype=dtype,
+            pooling=pooling_text(pooling_state(pooling)) if depth == model.pooled_depth else None,
+            window=pooling.windows.size if pooling.windows else None,
+            stored=options.stored(dtype),
             padded_length=int(data.pad_to) if pooling.reads_padding else None,
             pad_id=data.pad_id if pooling.reads_padding else None,
         )
         prefix = FrozenPrefix(key, options)
-        size = prefix.size_gb(data.token_rows())
-        option, limit = options.limit
-        if size <= limit:
+        reason = prefix.too_large(data.token_rows())
+        if not reason:
             return prefix
-        reason = f"it would take {size:.1f} GB, more than cache.{option}={limit}"
     log.info("prefix   not cached: %s", reason)
     return None

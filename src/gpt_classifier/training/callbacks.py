@@ -46,6 +46,7 @@ class FillPrefix(Callback):
                 trainer.world_size,
                 trainer.strategy.barrier,
             )
+        data.announce = prefix.announce
         self._filled = prefix
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -65,13 +65,13 @@ class ClassifierModule(LightningModule):
     def forward(self, batch: Batch) -> Tensor:
         if self.prefix is None or batch.hidden is None:
             return self.model(batch.ids, batch.lengths)
-        return self.model.suffix(batch.hidden.float(), batch.lengths, self.prefix.key.depth, batch.ids)
+        return self.model.suffix(self.prefix.unpack(batch.hidden), batch.lengths, self.prefix.key.depth, batch.ids)
 
     def features(self, batch: Batch) -> Tensor:
         """What the head reads, `(B, D)`."""
         if self.prefix is None or batch.hidden is None:
             return self.model.prefix(batch.ids, batch.lengths, self.model.pooled_depth)
-        return self.model.features(batch.hidden.float(), batch.lengths, self.prefix.key.depth)
+        return self.model.features(self.prefix.unpack(batch.hidden), batch.lengths, self.prefix.key.depth)
 
     def configure_model(self) -> None:
         # Under FSDP this makes the classifier a unit of its own, which later stages find as it is; elsewhere nothing.

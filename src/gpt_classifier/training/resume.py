@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpt_classifier.artifact import Spec, open_artifact
+from gpt_classifier.artifact import Spec, open_artifact, pooling_text
 from gpt_classifier.checkpoints import RESUME, resumable_path
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.errors import UserError
@@ -89,7 +89,7 @@ def _of_spec(spec: Spec) -> dict[str, Any]:
     return {
         "classes": spec.task,
         "model": spec.backbone,
-        "pooling": " ".join([spec.pooling["name"], *(f"{k}={v}" for k, v in spec.pooling["options"].items())]),
+        "pooling": pooling_text(spec.pooling),
         "model.tokenizer": tokenizer,
     }
 

@@ -20,7 +20,7 @@ from gpt_classifier.data.sources import extra_columns
 from gpt_classifier.device import peak_memory_gb
 from gpt_classifier.signals import ended_in_order
 from gpt_classifier.training import report
-from gpt_classifier.training.build import build_module, build_trainer, check, load_data
+from gpt_classifier.training.build import build_module, build_pooling, build_trainer, check, load_data
 from gpt_classifier.training.callbacks import BestWeights
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.hyperparameters import Trial, describe_settings
@@ -69,11 +69,12 @@ def train(config: DictConfig, context: RunContext) -> Result:
         check(config)
         measured = what_to_measure(config, context)
         seed_everything(config.seed, verbose=False)
-        data = load_data(config, context.source)
+        pooling = build_pooling(config, context.pooling)
+        data = load_data(config, context.source, pooling)
         data.report.log()
         config = settle(config, context, data)
         trainer = build_trainer(config, context, validate=measured != "never")
-        module = build_module(config, trainer, data, context.pooling)
+        module = build_module(config, trainer, data, pooling)
         module.settings = settings_to_keep(config, context, data, str(trainer.precision))
         checkpoint = find_resumable(config.ckpt_path, module) if config.ckpt_path else None
         parameters = count_parameters(module)
