@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from gpt_classifier.families import config_from_state, empty_backbone
 from gpt_classifier.models.backbone import Backbone, take
-from gpt_classifier.models.families import config_from_state, empty_backbone
 from gpt_classifier.models.gpt import GPT, GPTConfig
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt_classifier.errors import OptionError, UserError
-from gpt_classifier.models.families import load_classifier
+from gpt_classifier.families import load_classifier
 from gpt_classifier.models.gpt import GPTConfig
 from gpt_classifier.models.pooling import LastToken
 from gpt_classifier.models.weights import TRANSPOSED, content_hash, load_backbone, locate_weights

@@ -49,7 +49,7 @@ def trace(predictor: Predictor, text: str) -> Trace:
             found = model.head(model.pooling.running(hidden))  # (1, T, C)
             found = found if model.words is None else found + model.words.running(ids)
             logits = predictor.in_order(found[0])  # (T, C)
-    return Trace(predictor.tokenizer.pieces(row), predictor.probabilities(logits.cpu().numpy()))
+    return Trace(predictor.tokenizer.pieces(row, text), predictor.probabilities(logits.cpu().numpy()))
 
 
 def attention(predictor: Predictor, text: str, most_tokens: int = 128) -> tuple[list[str], Tensor]:
@@ -69,7 +69,7 @@ def attention(predictor: Predictor, text: str, most_tokens: int = 128) -> tuple[
     row = predictor.token_rows([text])[0][:most_tokens]
     with predictor.computing():
         weights = predictor.model.backbone.attention(*_batch_of(predictor, row))
-    return predictor.tokenizer.pieces(row), weights[:, 0].cpu()
+    return predictor.tokenizer.pieces(row, text), weights[:, 0].cpu()
 
 
 def _batch_of(predictor: Predictor, row: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ class TiktokenTokenizer:
                 rows.append(np.array(ids[kept], dtype=np.int32))
         return rows, cut
 
-    def pieces(self, row: np.ndarray) -> list[str]:
+    def pieces(self, row: np.ndarray, text: str | None = None) -> list[str]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a text may be cut within a character
         parts = self.encoding.decode_tokens_bytes(row.tolist())
         return [decoder.decode(part, final=i == len(parts) - 1) for i, part in enumerate(parts)]
