@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt_classifier.encoders.config import EncoderConfig, from_checkpoint
+from gpt_classifier.encoders.config import EncoderConfig, from_checkpoint, library
 from gpt_classifier.models.backbone import Backbone
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
@@ -40,12 +40,14 @@ class Family:
 
 
 def _build_encoder(config: EncoderConfig) -> Backbone:
+    library()  # says how to install it
     from gpt_classifier.encoders.backbones import build  # with transformers, which takes seconds
 
     return build(config)
 
 
 def _load_encoder(config: EncoderConfig, path: Path | None) -> tuple[Backbone, dict[str, Tensor]]:
+    library()
     from gpt_classifier.encoders.weights import load_encoder
 
     return load_encoder(config, path), {}

@@ -102,8 +102,8 @@ class EncoderConfig:
         return {"architecture": self.architecture, "settings": relevant(self)}
 
 
-def transformers() -> ModuleType:
-    """The library, imported when an encoder is first built.
+def library() -> ModuleType:
+    """transformers, imported when an encoder is first built.
 
     Raises:
         UserError: it is not installed.
@@ -137,7 +137,7 @@ def complete(config: EncoderConfig) -> Any:
     if config.dropout is not None:
         settings |= dict.fromkeys(architecture.dropouts, config.dropout)
     try:
-        return getattr(transformers(), architecture.config)(**settings)
+        return getattr(library(), architecture.config)(**settings)
     except UserError:
         raise
     except Exception as error:  # its checks raise kinds of their own
@@ -153,7 +153,7 @@ def relevant(config: EncoderConfig) -> dict[str, Any]:
     """The settings that hidden states depend on, completed by transformers, as plain values."""
     theirs = complete(config)
     assert config.architecture is not None
-    known = type(theirs)().to_dict().keys() - transformers().PreTrainedConfig().to_dict().keys() - INDIFFERENT
+    known = type(theirs)().to_dict().keys() - library().PreTrainedConfig().to_dict().keys() - INDIFFERENT
     names = [*known, "pad_token_id", *ARCHITECTURES[config.architecture].further]
     chosen = {name: getattr(theirs, name) for name in names if hasattr(theirs, name)}
     return json.loads(json.dumps(chosen, sort_keys=True))
@@ -183,13 +183,28 @@ def from_checkpoint(config: EncoderConfig, weights: str, hub: str | None, revisi
         raise OptionError(
             "hub",
             "a repository on the Hugging Face Hub, whose config.json has the sizes",
-            hub,
+            "null",
             "Set it, or set {group}weights to a folder that transformers wrote.",
         )
     else:
         path = fetch_file(hub, ("config.json",), revision)
     architecture, settings = read_config(path, field, hub if field == "hub" else weights)
     return EncoderConfig(architecture, settings, config.dropout)
+
+
+def known_depth(model: Mapping[str, Any]) -> int | None:
+    """Number of blocks, as far as a configuration or a checkpoint on disk says it, without transformers.
+
+    Args:
+        model: the group, with `weights` that are there and `backbone`.
+
+    Raises:
+        UserError: a path of weights without `config.json`, or of another architecture.
+    """
+    settings = model["backbone"].get("settings")
+    if settings is None and model["weights"] not in ("pretrained", "random"):
+        settings = from_checkpoint(EncoderConfig(), model["weights"], None, None).settings
+    return None if settings is None else settings.get("num_hidden_layers", settings.get("n_layers"))
 
 
 def config_file(weights: Path) -> Path:

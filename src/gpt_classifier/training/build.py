@@ -25,7 +25,7 @@ from gpt_classifier.models.pooling import Pooling
 from gpt_classifier.models.weights import Base, content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.schema import check_types
-from gpt_classifier.tokenizers import expect_vocabulary, load_tokenizer
+from gpt_classifier.tokenizers import expect_vocabulary, tokenizer_of
 from gpt_classifier.training.callbacks import FillPrefix, OwnSignals, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
@@ -152,8 +152,8 @@ def load_data(cfg: DictConfig, source: Source | None = None) -> MessageDataModul
     """
     backbone = empty_backbone(backbone_config(cfg))
     with option_group("model"):
-        tokenizer = load_tokenizer(cfg.model.tokenizer)
-        expect_vocabulary(tokenizer, cfg.model.tokenizer, backbone.vocab_size, cfg.model.weights)
+        tokenizer = tokenizer_of(cfg.model.tokenizer, cfg.model.weights, cfg.model.hub, cfg.model.revision)
+        expect_vocabulary(tokenizer, str(cfg.model.tokenizer or cfg.model.hub), backbone.vocab_size, cfg.model.weights)
     parts = {
         "tokenizer": tokenizer,
         "context_length": backbone.context,
