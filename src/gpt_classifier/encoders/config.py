@@ -145,7 +145,7 @@ def complete(config: EncoderConfig) -> Any:
             "settings",
             f"those of a {config.architecture} as transformers takes them",
             dict(config.settings),
-            f"({first_line(error)})",
+            f"({' '.join(str(error).split())[:300]})",
         ) from error
 
 
