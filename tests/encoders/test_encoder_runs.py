@@ -108,7 +108,7 @@ def test_recipe_says_which_rate(run: Callable[..., Run], capsys: pytest.CaptureF
         (["freeze=last_n_blocks", "freeze.n=4"], "freeze.n: expected 1 to 3, the number of blocks of this model"),
         (["model.tokenizer=some/encoder"], "Connect to the network once"),
         (["model.dropout=2"], "model.dropout: expected a number from 0 to 1"),
-        (["data.max_length=2"], "data.max_length: expected at least 3, as texts have special tokens"),
+        (["data.max_length=2"], "data.max_length: expected more than the 2 special tokens of each text"),
         (["model.weights=pretrained"], "model.hub: expected a repository on the Hugging Face Hub"),
         (["model.weights=pretrained", "model.hub=some/encoder"], "Connect to the network once"),
         (["model=bert-base"], r"model.backbone.settings: expected hidden_size=24"),

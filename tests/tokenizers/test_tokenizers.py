@@ -171,7 +171,7 @@ def test_text_that_spells_special_tokens_has_them_at_its_ends_alone(kind: str) -
 
 @every_kind
 def test_length_without_room_for_text_is_refused(kind: str) -> None:
-    with pytest.raises(OptionError, match="max_length: expected at least 3, as texts have special tokens"):
+    with pytest.raises(OptionError, match="max_length: expected more than the 2 special tokens of each text"):
         hugging_face(kind).encode(["see you at five"], 2, "head")
 
 

@@ -1,7 +1,7 @@
 """The tokenizers of the Hugging Face library of that name: WordPiece, byte-level BPE, Unigram, with special tokens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,27 +45,34 @@ class HuggingFaceTokenizer:
         self.vocab_size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         if not 0 <= pad_id < self.vocab_size:
             raise ValueError(f"it has no token {pad_id}")
+        self._before, self._after = _around(self._tokenizer)
         self._unknown = _unknown(json, self._tokenizer)
         added = self._tokenizer.get_added_tokens_decoder()
         self._special = {i for i, token in added.items() if token.special} - {self._unknown}
 
     def encode(self, texts: Sequence[str], max_length: int, truncate: Truncate) -> tuple[list[np.ndarray], int]:
+        special = len(self._before) + len(self._after)
+        room = max_length - special
+        if room < 1:
+            raise OptionError("max_length", f"more than the {special} special tokens of each text", max_length)
         rows: list[np.ndarray] = []
         cut = 0
-        for start in range(0, len(texts), 4096):  # encodings are large as long as they are the library's
-            for text, encoding in zip(
-                texts[start : start + 4096],
-                self._tokenizer.encode_batch_fast(list(texts[start : start + 4096])),
-                strict=True,
-            ):
-                ids = self._ids(encoding)
-                if not text or not ids:
-                    raise ValueError("a text without tokens has no last token to read")
-                cut += len(ids) > max_length
-                if len(ids) > max_length:
-                    ids = _cut(ids, encoding.special_tokens_mask, max_length, truncate)
-                rows.append(np.array(ids, dtype=np.int32))
+        for ids in self._token_ids(texts):
+            cut += len(ids) > room
+            kept = ids[:room] if truncate == "head" else ids[-room:]
+            rows.append(np.array([*self._before, *kept, *self._after], dtype=np.int32))
         return rows, cut
+
+    def _token_ids(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """Token ids of each text, without the special ones around them."""
+        for start in range(0, len(texts), 4096):  # encodings are large as long as they are the library's
+            some = list(texts[start : start + 4096])
+            encoded = self._tokenizer.encode_batch_fast(some, add_special_tokens=False)
+            for text, encoding in zip(some, encoded, strict=True):
+                ids = self._ids(encoding)
+                if not text or not (ids or self._before or self._after):
+                    raise ValueError("a text without tokens has no last token to read")
+                yield ids
 
     def pieces(self, row: np.ndarray, text: str | None = None) -> list[str]:
         ids = row.tolist()
@@ -206,23 +213,14 @@ def _unknown(text: str, tokenizer: Any) -> int | None:
     return None if token is None else tokenizer.token_to_id(token)
 
 
-def _cut(ids: list[int], added: list[int], max_length: int, truncate: Truncate) -> list[int]:
-    """Token ids without some of those that are the text's.
-
-    Args:
-        ids: of a whole text.
-        added: 1 for each special token, 0 for each of the text.
-        max_length: most that are kept.
-        truncate: which end.
-    """
-    front = next((i for i, special in enumerate(added) if not special), 0)
-    back = next((i for i, special in enumerate(reversed(added)) if not special), 0)
-    room = max_length - front - back
-    if room < 1:
-        raise OptionError("max_length", f"at least {front + back + 1}, as texts have special tokens", max_length)
-    own = ids[front : len(ids) - back]
-    kept = own[:room] if truncate == "head" else own[-room:]
-    return ids[:front] + kept + ids[len(ids) - back :]
+def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text."""
+    for text in ("a", "0", *tokenizer.get_vocab()):
+        encoding = tokenizer.encode(text)
+        own = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+        if own:
+            return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+    raise ValueError("it has no ordinary tokens")
 
 
 def _parts(text: str, encoding: Any) -> list[str]:
