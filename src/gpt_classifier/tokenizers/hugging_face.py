@@ -79,8 +79,8 @@ class HuggingFaceTokenizer:
         if text is not None:
             encoding = self._tokenizer.encode(text)
             whole = self._ids(encoding)
-            same = (i for i, pair in enumerate(zip(ids, whole, strict=False)) if pair[0] != pair[1])
-            head = next(same, min(len(ids), len(whole)))
+            other = (i for i, (one, two) in enumerate(zip(ids, whole, strict=False)) if one != two)
+            head = next(other, min(len(ids), len(whole)))
             tail = len(whole) - (len(ids) - head)  # where the row goes on, if something was cut
             if tail >= head and ids[head:] == whole[tail:]:
                 parts = _parts(text, encoding)
