@@ -82,6 +82,22 @@ def test_artifact_needs_the_weights_and_nothing_else_of_the_folder(run: Callable
         Predictor.open(checkpoint)
 
 
+def test_checkpoint_of_the_hub_is_taken_from_its_cache_without_a_network(
+    run: Callable[..., Run], bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run().metrics["best"]["test"]
+    repository = tmp_path / "hub" / "models--some--bert"
+    shutil.copytree(bert, repository / "snapshots" / ("1" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("1" * 40)
+    shutil.rmtree(bert)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    fetched = run("model.weights=pretrained", "model.hub=some/bert", folder="fetched")
+    assert fetched.metrics["best"]["test"] == expected
+    assert fetched.checkpoint()["classifier"]["base"]["hub"] == "some/bert"
+    Predictor.open(fetched.folder / "checkpoints" / "best.ckpt").predict([TEXT])
+
+
 def test_text_classifier_fits_saves_and_loads(bert: Path, tmp_path: Path) -> None:
     texts, labels = SAMPLE["text"].tolist()[:60], SAMPLE["label"].tolist()[:60]
     classifier = TextClassifier(model="encoder", weights=str(bert), epochs=1, device="cpu", progress=False)

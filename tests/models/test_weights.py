@@ -345,6 +345,20 @@ def test_released_weights_are_asked_for_at_a_commit_with_their_config_json(
     assert all(repository == model.hub and re.fullmatch("[0-9a-f]{40}", revision) for repository, _, revision in hub)
 
 
+def test_repository_without_safetensors_gives_its_state_dict(
+    hub: list, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def download(repository: str, file: str, revision: str | None = None) -> str:
+        if file == "model.safetensors":
+            raise EntryNotFoundError(file)
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert locate_weights("pretrained", "some/deberta") == tmp_path / "pytorch_model.bin"
+
+
 def test_weights_in_the_cache_are_not_asked_more_about(
     hub: list, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

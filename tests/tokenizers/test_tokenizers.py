@@ -207,6 +207,17 @@ def test_token_for_padding_is_what_the_files_beside_it_name(tmp_path: Path, file
     assert tokenizer_of("gpt2-nano", str(folder), None, None).pad_id == 8191
 
 
+def test_older_files_of_a_vocabulary_become_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "pad_token_id": 0}')
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "see", "you", "##r", "at", "five"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    tokenizer = read_tokenizer(tmp_path)
+    (row,), _ = tokenizer.encode(["See your at FIVE"], 20, "head")
+    assert row.tolist() == [2, 5, 6, 7, 8, 9, 3]
+    again = tokenizer_from_state(tokenizer.state())
+    assert again.encode(["See your at FIVE"], 20, "head")[0][0].tolist() == row.tolist()
+
+
 def test_tokenizer_without_a_token_for_padding_is_told(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="tokenizer: expected one with a token for padding"):
         read_tokenizer(folder_of(tmp_path, "BPE", tokenizer_config={"pad_token": None}))
