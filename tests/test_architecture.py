@@ -12,6 +12,8 @@ LEVELS = (
     ("atomic", "checkpoints", "hub", "pages", "web"),
     ("tasks", "device", "figures", "schema", "tables", "tokenizers", "torch_files"),
     ("models", "data"),
+    ("encoders",),
+    ("families",),
     ("artifact", "config", "activations"),
     ("training",),
     ("inference", "pretraining"),
@@ -54,7 +56,7 @@ def test_no_arrow_points_up(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in FILES if package_of(path) in ("models", "data", "tokenizers")], ids=str
+    "path", [path for path in FILES if package_of(path) in ("models", "data", "encoders", "tokenizers")], ids=str
 )
 def test_models_and_data_know_no_framework(path: Path) -> None:
     frameworks = {"hydra", "omegaconf"} | ({"lightning"} if path.name != "datamodule.py" else set())

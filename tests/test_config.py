@@ -113,7 +113,7 @@ def test_what_is_written_for_hydra_is_left_alone() -> None:
     [
         (
             "model=gpt2-nan",
-            "model=gpt2-nan: conf/model has no such file. Did you mean gpt2-nano? There are: gpt2-large, ",
+            "model=gpt2-nan: conf/model has no such file. Did you mean gpt2-nano? There are: bert-base, ",
         ),
         ("experiment=book/nothing", "experiment=book/nothing: conf/experiment has no such file."),
         ("seeed=1", "Could not override 'seeed'. To append to your config use +seeed=1"),

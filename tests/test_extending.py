@@ -11,8 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from gpt_classifier import TextClassifier, tasks, tokenizers
-from gpt_classifier.models import families
+from gpt_classifier import TextClassifier, families, tasks, tokenizers
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 

@@ -19,9 +19,9 @@ from gpt_classifier import torch_files
 from gpt_classifier.atomic import not_written, write_text
 from gpt_classifier.checkpoints import expect_there
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.families import FAMILIES, config_from_state, empty_backbone
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
-from gpt_classifier.models.families import FAMILIES, config_from_state, empty_backbone
 from gpt_classifier.models.lora import LoRA, add_adapters
 from gpt_classifier.models.pooling import Pooling, find_pooling
 from gpt_classifier.models.weights import Base, content_hash, locate_weights

@@ -1,11 +1,11 @@
-"""The Hugging Face Hub: whether it can be reached, and data sets from it."""
+"""The Hugging Face Hub: whether it can be reached, files of models, and data sets."""
 
 import importlib.util
 import logging
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,50 @@ def expect_hub() -> None:
         socket.create_connection((address.hostname, port), timeout=ANSWER_WITHIN).close()
     except OSError as error:
         raise OSError(f"{address.hostname} can't be reached ({error}).") from error
+
+
+def fetch_file(hub: str, names: Sequence[str], revision: str | None, beside: Sequence[str] = ()) -> Path:
+    """The first of some files that a repository has, from huggingface_hub's cache if it is there.
+
+    Args:
+        hub: the repository, such as `openai-community/gpt2`.
+        names: of files, the one that is wanted most first.
+        revision: commit, tag or branch; `None` for the main branch.
+        beside: files that are fetched too, before it, if the repository has them and the cache lacks it.
+
+    Raises:
+        UserError: no network and nothing in the cache, no such revision, or none of the files.
+    """
+    expected = f"a commit, tag or branch of {hub}, or null for its main branch"
+    if not isinstance(revision, str | None):
+        raise OptionError("revision", expected, revision)
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RevisionNotFoundError
+
+    try:
+        for name in names:
+            if isinstance(try_to_load_from_cache(hub, name, revision=revision), str):
+                return Path(hf_hub_download(hub, name, revision=revision))
+        expect_hub()
+        for name in (*beside, *names[:-1]):
+            try:
+                path = hf_hub_download(hub, name, revision=revision)
+            except LocalEntryNotFoundError:  # no network: the others can't be fetched either
+                raise
+            except EntryNotFoundError:
+                log.info("%s has no %s", hub, name)
+            else:
+                if name not in beside:
+                    return Path(path)
+        return Path(hf_hub_download(hub, names[-1], revision=revision))
+    except RevisionNotFoundError as error:
+        raise OptionError("revision", expected, revision, f"{hub} has no such revision.") from error
+    except Exception as error:  # whatever its HTTP library of the day raises
+        raise UserError(
+            f"{hub}: expected to fetch {' or '.join(names)} at revision {revision or 'main'} from the Hugging Face Hub "
+            f"or to find it in the local cache, but: {first_line(error)} Connect to the network once, or give the path "
+            f"of a local copy as weights. experiment=quickstart needs no network."
+        ) from error
 
 
 def expect_datasets() -> None:

@@ -19,6 +19,7 @@ from conftest import Run, save_as_released
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from tiny_encoders import ENCODERS, config_of
 from torch import Tensor
 
 from gpt_classifier.activations.cache_folder import PrefixKey, list_cache
@@ -26,6 +27,8 @@ from gpt_classifier.activations.frozen_prefix import CacheOptions, FrozenPrefix
 from gpt_classifier.activations.memory_cache import STORE, clear_memory_cache
 from gpt_classifier.data.batching import pad
 from gpt_classifier.device import pass_tokens
+from gpt_classifier.encoders.backbones import build
+from gpt_classifier.encoders.config import ARCHITECTURES
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.inference.text_classifier import TextClassifier
@@ -124,6 +127,36 @@ def test_training_is_the_same_over_fifty_steps(
         for loss, optimizer in zip(losses, optimizers, strict=True):
             optimizer.zero_grad()
             loss.backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("pooling", ["first_token", "mean"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder_that_drops_trains_the_same_over_fifty_steps(tmp_path: Path, name: str, pooling: str) -> None:
+    rates = dict.fromkeys(ARCHITECTURES[ENCODERS[name][0]].dropouts, 0.1)
+    reference = Classifier(build(config_of(name, **rates)), POOLINGS[pooling](), num_outputs=3)
+    train_last_blocks(reference, 1)
+    reference.train()
+    ours = copy.deepcopy(reference)
+    rows = messages(np.random.default_rng(1), 20, 20, 50)
+    prefix = prefix_of(ours, options(tmp_path))
+    depth = prefix.key.depth
+    assert depth == 2
+    prefix.fill({"train": rows}, ours, pad_id=0)
+    optimizers = [
+        torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3) for model in (reference, ours)
+    ]
+    for step in range(50):
+        chosen = np.random.default_rng(step).permutation(len(rows))[:5].tolist()
+        ids, lengths = pad([rows[i] for i in chosen], max(len(rows[i]) for i in chosen), 0)
+        torch.manual_seed(step)  # of dropout
+        theirs = reference(ids, lengths)
+        torch.manual_seed(step)
+        found = ours.suffix(prefix.gather("train", chosen), lengths, depth, ids)
+        torch.testing.assert_close(found, theirs, atol=1e-4, rtol=1e-4)
+        for logits, optimizer in zip((theirs, found), optimizers, strict=True):
+            optimizer.zero_grad()
+            F.cross_entropy(logits, torch.tensor(chosen) % 3).backward()
             optimizer.step()
 
 

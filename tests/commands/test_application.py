@@ -74,7 +74,7 @@ def test_a_fault_is_raised_with_its_traceback() -> None:
     ("override", "told"),
     [
         ("model=0", "model=0: expected the name of a file of conf/model, but it is a number."),
-        ("model=gpt2-nan", "conf/model has no such file. Did you mean gpt2-nano? There are: gpt2-large, gpt2-medium"),
+        ("model=gpt2-nan", "conf/model has no such file. Did you mean gpt2-nano? There are: bert-base, bert-large"),
         ("data=cvs", "Did you mean csv? There are: csv, hf, imdb, sample_sms, sms_spam."),
         (
             "optimizer.lrr=1",

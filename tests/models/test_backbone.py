@@ -1,15 +1,18 @@
 """What every backbone promises: a new one joins `BACKBONES`."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_encoders import ENCODERS, config_of
 from torch import Tensor, nn
 
+from gpt_classifier.encoders.backbones import Encoder, build
+from gpt_classifier.families import config_from_state, empty_backbone
 from gpt_classifier.models.backbone import Backbone, take
-from gpt_classifier.models.families import config_from_state, empty_backbone
 from gpt_classifier.models.gpt import GPT, GPTConfig
 
 
@@ -21,9 +24,17 @@ def gpt(causal: bool, dropout: float = 0.0) -> GPT:
     return model.eval()
 
 
+def encoder(name: str) -> Encoder:
+    model = build(config_of(name))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
 BACKBONES: dict[str, Callable[[], Backbone]] = {
     "gpt2": lambda: gpt(causal=True),
     "gpt2, not causal": lambda: gpt(causal=False),
+    **{name: partial(encoder, name) for name in ENCODERS},
 }
 
 every_backbone = pytest.mark.parametrize("name", BACKBONES)

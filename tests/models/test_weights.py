@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt_classifier.errors import OptionError, UserError
-from gpt_classifier.models.families import load_classifier
+from gpt_classifier.families import load_classifier
 from gpt_classifier.models.gpt import GPTConfig
 from gpt_classifier.models.pooling import LastToken
 from gpt_classifier.models.weights import TRANSPOSED, content_hash, load_backbone, locate_weights
@@ -343,6 +343,20 @@ def test_released_weights_are_asked_for_at_a_commit_with_their_config_json(
     assert locate_weights("pretrained", model.hub, model.revision) == tmp_path / "model.safetensors"
     assert {file for _, file, _ in hub} == {"model.safetensors", "config.json"}
     assert all(repository == model.hub and re.fullmatch("[0-9a-f]{40}", revision) for repository, _, revision in hub)
+
+
+def test_repository_without_safetensors_gives_its_state_dict(
+    hub: list, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def download(repository: str, file: str, revision: str | None = None) -> str:
+        if file == "model.safetensors":
+            raise EntryNotFoundError(file)
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert locate_weights("pretrained", "some/deberta") == tmp_path / "pytorch_model.bin"
 
 
 def test_weights_in_the_cache_are_not_asked_more_about(

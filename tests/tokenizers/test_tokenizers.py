@@ -1,22 +1,80 @@
 """What every tokenizer promises, and what is particular to tiktoken's."""
 
+import json
 import re
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_classifier.errors import UserError
-from gpt_classifier.tokenizers import byte_level, load_tokenizer, tokenizer_from_state
+from gpt_classifier.errors import OptionError, UserError
+from gpt_classifier.tokenizers import byte_level, load_tokenizer, tokenizer_from_state, tokenizer_of
 from gpt_classifier.tokenizers.byte_level import load_encoding, token_ids
 from gpt_classifier.tokenizers.cutting import TextTooLong, Windows
+from gpt_classifier.tokenizers.hugging_face import HuggingFaceTokenizer, read_tokenizer
 from gpt_classifier.tokenizers.interface import Tokenizer
 
-TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {"gpt2-nano": lambda: load_tokenizer("gpt2-nano")}
+CORPUS = [
+    "win £1000 now, call the number below to claim your prize",
+    "see you at five, I will be late because of the train and the naïve café",
+    "The quick brown fox jumps over the lazy dog. WORD word0 word1 word2 word3 word4 word5",
+    "0123456789 !?.,;:'\"()[]{}<>|/ abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+]
+
+
+@cache
+def trained(kind: str, padding: bool = True) -> str:
+    """The `tokenizer.json` of a small vocabulary, with special tokens at both ends of a text."""
+    special = ["<pad>", "<unk>", "<s>", "</s>"]
+    if kind == "WordPiece":
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = tokenizers.decoders.WordPiece()
+        trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
+    elif kind == "BPE":
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = tokenizers.decoders.ByteLevel()
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=350, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
+    else:
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram())
+        tokenizer.normalizer = tokenizers.normalizers.NFKC()
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+        tokenizer.decoder = tokenizers.decoders.Metaspace()
+        trainer = tokenizers.trainers.UnigramTrainer(
+            vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+    tokenizer.train_from_iterator(CORPUS * 5, trainer)
+    first, last = special[2:]
+    ids = [(token, tokenizer.token_to_id(token)) for token in (first, last)]
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(f"{first} $0 {last}", special_tokens=ids)
+    if padding:
+        tokenizer.enable_padding(pad_id=0, pad_token=special[0], length=64)
+    tokenizer.enable_truncation(5)  # as some files have it: it must have no effect
+    return tokenizer.to_str()
+
+
+def hugging_face(kind: str) -> HuggingFaceTokenizer:
+    return HuggingFaceTokenizer(trained(kind), 0)
+
+
+TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
+    "gpt2-nano": lambda: load_tokenizer("gpt2-nano"),
+    "WordPiece": lambda: hugging_face("WordPiece"),
+    "byte-level BPE": lambda: hugging_face("BPE"),
+    "Unigram": lambda: hugging_face("Unigram"),
+}
 """Every implementation of the interface: a new one joins here."""
 
 every_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
@@ -27,8 +85,10 @@ every_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
 def test_pieces_are_the_text(name: str, text: str) -> None:
     tokenizer = TOKENIZERS[name]()
     (row,), cut = tokenizer.encode([text], 10_000, "head")
-    assert "".join(tokenizer.pieces(row)) == text
-    assert len(tokenizer.pieces(row)) == len(row)
+    pieces = tokenizer.pieces(row, text)
+    assert "".join(pieces) in (text, "")
+    assert any(pieces) or name != "gpt2-nano"  # WordPiece has no tokens for what cannot be seen
+    assert len(pieces) == len(tokenizer.pieces(row)) == len(row)
     assert cut == 0
 
 
@@ -50,8 +110,9 @@ def test_each_end_is_cut_as_asked(name: str) -> None:
     tokenizer = TOKENIZERS[name]()
     text = " ".join(f"word{i}" for i in range(50))
     ends = {truncate: tokenizer.encode([text], 12, truncate)[0][0] for truncate in ("head", "tail")}
-    assert text.startswith("".join(tokenizer.pieces(ends["head"])))
-    assert text.endswith("".join(tokenizer.pieces(ends["tail"])))
+    assert text.startswith("".join(tokenizer.pieces(ends["head"], text)))
+    assert text.endswith("".join(tokenizer.pieces(ends["tail"], text)))
+    assert all(sum(map(bool, tokenizer.pieces(row, text))) >= 8 for row in ends.values())
 
 
 @every_tokenizer
@@ -93,13 +154,107 @@ def test_text_that_spells_a_special_token_is_ordinary(name: str) -> None:
     text = "WIN <|endoftext|> [PAD] <pad> now"
     (row,), _ = tokenizer.encode([text], 100, "head")
     assert tokenizer.pad_id not in row
-    assert "".join(tokenizer.pieces(row)) == text
+    assert "".join(tokenizer.pieces(row, text)) == text
 
 
 @every_tokenizer
 def test_text_without_tokens_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="without tokens"):
         TOKENIZERS[name]().encode(["fine", ""], 10, "head")
+
+
+every_kind = pytest.mark.parametrize("kind", ["WordPiece", "BPE", "Unigram"])
+
+
+@every_kind
+def test_special_tokens_are_added_and_kept_when_cutting(kind: str) -> None:
+    tokenizer = hugging_face(kind)
+    text = " ".join(f"word{i}" for i in range(50))
+    theirs = tokenizers.Tokenizer.from_str(trained(kind))
+    theirs.no_truncation()
+    theirs.no_padding()
+    (whole,), _ = tokenizer.encode([text], 10_000, "head")
+    assert whole.tolist() == theirs.encode(text).ids
+    (head,), _ = tokenizer.encode([text], 12, "head")
+    (tail,), _ = tokenizer.encode([text], 12, "tail")
+    assert head.tolist() == [*whole[:11], whole[-1]]
+    assert tail.tolist() == [whole[0], *whole[-11:]]
+    for row in (whole, head, tail):
+        pieces = tokenizer.pieces(row, text)
+        assert pieces[0] == pieces[-1] == ""
+        assert tokenizer.pieces(row)[0] == tokenizer.pieces(row)[-1] == ""
+
+
+@every_kind
+def test_text_that_spells_special_tokens_has_them_at_its_ends_alone(kind: str) -> None:
+    tokenizer = hugging_face(kind)
+    (row,), _ = tokenizer.encode(["<s> [CLS] </s> [SEP] <pad> [PAD]"], 99, "head")
+    assert not {0, 2, 3} & set(row[1:-1].tolist())
+    assert (row[0], row[-1]) == (2, 3)
+
+
+@every_kind
+def test_length_without_room_for_text_is_refused(kind: str) -> None:
+    with pytest.raises(OptionError, match="max_length: expected more than the 2 special tokens of each text"):
+        hugging_face(kind).encode(["see you at five"], 2, "head")
+
+
+def test_pieces_are_the_text_itself_although_its_tokens_are_lower_case() -> None:
+    tokenizer = hugging_face("WordPiece")
+    (row,), _ = tokenizer.encode(["The Café"], 99, "head")
+    assert "".join(tokenizer.pieces(row, "The Café")) == "The Café"
+    assert "".join(tokenizer.pieces(row)).strip() == "the cafe"
+
+
+def folder_of(tmp_path: Path, kind: str, **files: object) -> Path:
+    (tmp_path / "tokenizer.json").write_text(trained(kind, padding=False))
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config": {"pad_token": "</s>"}},
+        {"tokenizer_config": {"pad_token": {"content": "</s>", "special": True}}},
+        {"special_tokens_map": {"pad_token": "</s>"}},
+        {"config": {"model_type": "bert", "pad_token_id": 3}},
+    ],
+)
+def test_token_for_padding_is_what_the_files_beside_it_name(tmp_path: Path, files: dict) -> None:
+    folder = folder_of(tmp_path, "BPE", **files)
+    assert load_tokenizer(str(folder)).pad_id == 3
+    assert load_tokenizer(str(folder / "tokenizer.json")).pad_id == 3
+    assert tokenizer_of(None, str(folder), None, None).pad_id == 3
+    assert tokenizer_of("auto", str(folder / "model.safetensors"), None, None).pad_id == 3
+    assert tokenizer_of("gpt2-nano", str(folder), None, None).pad_id == 8191
+
+
+def test_older_files_of_a_vocabulary_become_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "pad_token_id": 0}')
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "see", "you", "##r", "at", "five"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    tokenizer = read_tokenizer(tmp_path)
+    (row,), _ = tokenizer.encode(["See your at FIVE"], 20, "head")
+    assert row.tolist() == [2, 5, 6, 7, 8, 9, 3]
+    again = tokenizer_from_state(tokenizer.state())
+    assert again.encode(["See your at FIVE"], 20, "head")[0][0].tolist() == row.tolist()
+
+
+def test_tokenizer_without_a_token_for_padding_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="tokenizer: expected one with a token for padding"):
+        read_tokenizer(folder_of(tmp_path, "BPE", tokenizer_config={"pad_token": None}))
+
+
+def test_tokenizer_that_is_not_there_or_damaged_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"tokenizer: expected a folder with a tokenizer\.json"):
+        read_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer: .*tokenizer\.json can't be read as a tokenizer\.json"):
+        read_tokenizer(tmp_path)
+    with pytest.raises(UserError, match=r"some/encoder: .* tokenizer\.json .*Connect to the network once"):
+        load_tokenizer("some/encoder")
 
 
 def test_unknown_state_is_refused() -> None:

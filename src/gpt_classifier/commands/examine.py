@@ -68,8 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def load(path: Path, cfg, class_names: list[str], longest: int):  # type: ignore[no-untyped-def] # torch is imported late
     """The classifier of a state dict in the book's naming, or of a checkpoint of this project."""
+    from gpt_classifier.families import load_classifier
     from gpt_classifier.inference.predictor import Predictor
-    from gpt_classifier.models.families import load_classifier
     from gpt_classifier.models.pooling import PaddedLastToken
     from gpt_classifier.tokenizers import load_tokenizer
     from gpt_classifier.training.build import backbone_config

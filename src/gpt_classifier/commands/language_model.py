@@ -18,8 +18,11 @@ def load_language_model(model: DictConfig, seed: int) -> LanguageModel:
     """
     from gpt_classifier.config import instantiate
 
-    if not model.causal:
-        raise UserError("model.causal: a language model predicts from earlier tokens alone. Leave it true.")
+    if not model.get("causal"):
+        raise UserError(
+            "model.causal: a language model predicts from earlier tokens alone. Leave it true, and choose a GPT-2, as "
+            "encoders see the whole text."
+        )
     config = instantiate(model.backbone)
     with option_group("model"):
         return LanguageModel.load(config, str(model.weights), model.hub, model.revision, model.tokenizer, seed)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.checkpoints import resumable_path
 from gpt_classifier.config import compose
+from gpt_classifier.encoders.config import known_depth
 from gpt_classifier.errors import UserError, option_group
 from gpt_classifier.hub import expect_datasets
 from gpt_classifier.models.limits import expect_blocks, expect_weights
@@ -37,6 +38,7 @@ WITHOUT_FOLDS = {"data.test_fraction": Option("float", low=0, high=1)}
 
 MODULE, TABLE = "gpt_classifier.data.datamodule.MessageDataModule", "gpt_classifier.data.sources.Table"
 HUB, SMS = "gpt_classifier.data.sources.HubDataset", "gpt_classifier.data.sources.SmsSpam"
+ENCODER = "gpt_classifier.encoders.config.EncoderConfig"
 LAST_BLOCKS, GPT = "gpt_classifier.models.freezing.train_last_blocks", "gpt_classifier.models.gpt.GPTConfig"
 
 TABLES = KINDS.keys() - {"txt"}
@@ -58,12 +60,14 @@ def look(cfg: DictConfig) -> None:
         resumable_path(cfg.ckpt_path)
     if _target(cfg, "data.module") == MODULE:
         check_types(cfg, NUMBERS if cfg.data.get("folds") else NUMBERS | WITHOUT_FOLDS)
-    if _target(cfg, "model.backbone") == GPT:
+    target = _target(cfg, "model.backbone")
+    if target in (GPT, ENCODER):
         with option_group("model"):
             expect_weights(cfg.model.get("weights", "random"))
-        if _target(cfg, "freeze") == LAST_BLOCKS:
+            depth = cfg.model.backbone.n_layer if target == GPT else known_depth(cfg.model)
+        if depth is not None and _target(cfg, "freeze") == LAST_BLOCKS:
             with option_group("freeze"):
-                expect_blocks(cfg.freeze.get("n"), cfg.model.backbone.n_layer)
+                expect_blocks(cfg.freeze.get("n"), depth)
     look_at_messages(cfg)
 
 

@@ -53,7 +53,7 @@ def trace(predictor: Predictor, text: str) -> Trace:
     if windows is not None:  # which repeat what stands at the end of the one before
         new = windows.new(len(row))
         row, logits = row[new], logits[new]
-    return Trace(predictor.tokenizer.pieces(row), predictor.probabilities(logits))
+    return Trace(predictor.tokenizer.pieces(row, text), predictor.probabilities(logits))
 
 
 def attention(predictor: Predictor, text: str, most_tokens: int = 128) -> tuple[list[str], Tensor]:
@@ -74,7 +74,7 @@ def attention(predictor: Predictor, text: str, most_tokens: int = 128) -> tuple[
     row = predictor.token_rows([text])[0][: most_tokens if windows is None else min(most_tokens, windows.size)]
     with predictor.computing():
         weights = predictor.model.backbone.attention(*_batch_of(predictor, row))
-    return predictor.tokenizer.pieces(row), weights[:, 0].cpu()
+    return predictor.tokenizer.pieces(row, text), weights[:, 0].cpu()
 
 
 def _batch_of(predictor: Predictor, row: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,8 @@ class Backbone(nn.Module, ABC):
         vocab_size: number of token ids, V.
         causal: whether each token sees itself and earlier ones only.
         dropout: probability of dropping while it trains; 0 for none.
+        drops_frozen: whether dropout also acts in stages that are not trained; then none of them computes the same
+            twice, and none is cached.
     """
 
     width: int
@@ -52,6 +54,7 @@ class Backbone(nn.Module, ABC):
     vocab_size: int
     causal: bool
     dropout: float
+    drops_frozen = True
 
     @abstractmethod
     def embed(self, ids: Tensor, lengths: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         0 where already the first block can.
         """
         backbone = self.backbone
-        if backbone.dropout:
+        if backbone.dropout and backbone.drops_frozen:
             return 0
         trained = (i for i in range(backbone.depth + 2) if any(p.requires_grad for p in backbone.stage(i)))
         first = next(trained, None)

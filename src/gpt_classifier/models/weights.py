@@ -26,13 +26,16 @@ from gpt_classifier import torch_files
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.device import expect_memory
 from gpt_classifier.errors import OptionError, UserError, first_line
-from gpt_classifier.hub import expect_hub
+from gpt_classifier.hub import fetch_file
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.limits import expect_weights
 
 log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Of a folder or a repository, in the order in which transformers looks for them."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def locate_weights(weights: str, hub: str | None = None, revision: str | None = 
     Args:
         weights: `random` for fresh ones; `pretrained` for those of `hub`; otherwise a path.
         hub: `gpt2-nano`, which comes with the package, or a repository on the Hugging Face Hub, such as
-            `openai-community/gpt2`, whose `model.safetensors` and `config.json` are fetched through
-            huggingface_hub's cache; `None` if there is neither.
+            `openai-community/gpt2`, whose weights and `config.json` are fetched through huggingface_hub's
+            cache; `None` if there is neither.
         revision: commit, tag or branch of the repository; `None` for its main branch. A commit always gives the same
             weights, and needs no network once they are in the cache.
 
@@ -179,31 +182,7 @@ def _fetch(hub: str | None, revision: str | None) -> Path:
         )
     if (ASSETS / hub / "model.safetensors").is_file():
         return ASSETS / hub
-    expected = f"a commit, tag or branch of {hub}, or null for its main branch"
-    if not isinstance(revision, str | None):
-        raise OptionError("revision", expected, revision)
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RevisionNotFoundError
-
-    try:
-        if not isinstance(try_to_load_from_cache(hub, "model.safetensors", revision=revision), str):
-            expect_hub()
-            try:
-                hf_hub_download(hub, "config.json", revision=revision)
-            except LocalEntryNotFoundError:  # no network: the weights can't be fetched either
-                raise
-            except EntryNotFoundError:
-                log.info("%s has no config.json: its weights are taken for those of a GPT-2", hub)
-        path = hf_hub_download(hub, "model.safetensors", revision=revision)
-    except RevisionNotFoundError as error:
-        raise OptionError("revision", expected, revision, f"{hub} has no such revision.") from error
-    except Exception as error:  # whatever its HTTP library of the day raises
-        raise UserError(
-            f"{hub}: expected to fetch model.safetensors at revision {revision or 'main'} from the Hugging Face Hub or "
-            f"to find it in the local cache, but: {first_line(error)} Connect to the network once, or give the path "
-            f"of a local copy as weights. experiment=quickstart needs no network."
-        ) from error
-    return Path(path)
+    return fetch_file(hub, WEIGHT_FILES, revision, beside=("config.json",))
 
 
 SETTINGS: dict[str, tuple[Any, ...]] = {
@@ -273,21 +252,18 @@ def _json_object(file: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[StateDict, StateDict]:
+    tensors = read_tensors(path)
     try:
-        tensors = dict(_weights(path))
         return _from_book(tensors) if "tok_emb.weight" in tensors else _from_released(tensors)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} can't be read as a safetensors file, a state dict of tensors, or a folder with model.safetensors "
-            f"or pytorch_model.bin. It may be truncated; fetch it again. ({first_line(error)})"
-        ) from error
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _weight_files(path: Path) -> list[Path]:
-    """The files of a folder that hold weights, in the order in which transformers looks for them."""
+    """The files that hold weights: the first of `WEIGHT_FILES` that a folder has, whole or in parts."""
     if not path.is_dir():
         return [path]
-    for name in ("model.safetensors", "pytorch_model.bin"):
+    for name in WEIGHT_FILES:
         if (path / name).is_file():
             return [path / name]
         index = path / f"{name}.index.json"
@@ -303,8 +279,8 @@ def _weight_files(path: Path) -> list[Path]:
     )
 
 
-MASKS = (".attn.bias", ".attn.masked_bias", ".att.mask")
-"""Buffers of real files that hold the causal mask."""
+BUFFERS = (".attn.bias", ".attn.masked_bias", ".att.mask", "embeddings.position_ids", "embeddings.token_type_ids")
+"""Ends of names of what real files hold beside weights: causal masks, and whole numbers that count positions."""
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -312,11 +288,32 @@ LARGEST = 1e4
 """No weight of a model that works comes near."""
 
 
+def read_tensors(path: Path) -> StateDict:
+    """All tensors of weights but `BUFFERS`, by the names of the file, in float32.
+
+    Args:
+        path: as `load_backbone` takes it.
+
+    Raises:
+        UserError: it is no such file or folder, or holds values that are no weights.
+    """
+    try:
+        return dict(_weights(path))
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} can't be read as a safetensors file, a state dict of tensors, or a folder with model.safetensors "
+        f"or pytorch_model.bin. It may be truncated; fetch it again. ({first_line(error)})"
+    )
+
+
 def _weights(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """All tensors but masks, in float32."""
     for file in _weight_files(path):
         for name, tensor in _safetensors(file) if file.suffix == ".safetensors" else _state_dict(file):
-            if not name.endswith(MASKS):
+            if not name.endswith(BUFFERS):
                 yield name, _in_float32(tensor.detach(), name, file)
 
 

@@ -1,22 +1,70 @@
 """Tokenizers by name and by state."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gpt_classifier.errors import OptionError
 from gpt_classifier.tokenizers.byte_level import TiktokenTokenizer, encoding_of, load_encoding, read_ranks
+from gpt_classifier.tokenizers.hugging_face import HuggingFaceTokenizer, fetch_tokenizer, read_tokenizer
 from gpt_classifier.tokenizers.interface import Tokenizer
 
-TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {"tiktoken": TiktokenTokenizer.from_ranks}
+TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
+    "tiktoken": TiktokenTokenizer.from_ranks,
+    "tokenizers": HuggingFaceTokenizer,
+}
 """What makes each kind of tokenizer from its state, under the kind that the state names."""
+
+STATEFUL = ("tiktoken", "tokenizers")
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """The tokenizer that a configuration names: a kind of `TOKENIZERS` that needs no state, or see `load_encoding`."""
-    if name in TOKENIZERS and name != "tiktoken":
+    """The tokenizer that a configuration names.
+
+    Args:
+        name: a kind of `TOKENIZERS` that needs no state; a folder or a file `tokenizer.json` as transformers writes
+            them; a repository on the Hugging Face Hub, such as `google-bert/bert-base-uncased`; or see
+            `load_encoding`.
+
+    Raises:
+        UserError: there is no such tokenizer, or it can't be had.
+    """
+    if name in TOKENIZERS and name not in STATEFUL:
         return TOKENIZERS[name]()
+    path = Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".json"):
+        return read_tokenizer(path)
+    if not path.exists() and REPOSITORY.fullmatch(name) and not name.endswith(".tiktoken"):
+        return fetch_tokenizer(name, None)
     return TiktokenTokenizer(load_encoding(name))
+
+
+def tokenizer_of(name: str | None, weights: str, hub: str | None, revision: str | None) -> Tokenizer:
+    """The tokenizer of a model.
+
+    Args:
+        name: as `load_tokenizer` takes it; `None` or `auto` for that of the checkpoint.
+        weights: `pretrained`, `random` or a path; one that holds no tokenizer has its folder's.
+        hub: the checkpoint's repository, for weights that are no path.
+        revision: of the repository.
+
+    Raises:
+        UserError: there is no such tokenizer, it can't be had, or it has no token for padding.
+    """
+    if name not in (None, "auto"):
+        return load_tokenizer(str(name))
+    if weights not in ("pretrained", "random"):
+        path = Path(weights).expanduser()
+        return read_tokenizer(path if path.is_dir() else path.parent)
+    if hub is None:
+        raise OptionError(
+            "tokenizer",
+            "a folder with a tokenizer.json, or a repository on the Hugging Face Hub, as this model has neither",
+            name,
+        )
+    return fetch_tokenizer(hub, revision)
 
 
 def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:

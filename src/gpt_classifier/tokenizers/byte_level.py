@@ -52,7 +52,7 @@ class TiktokenTokenizer:
                     raise ValueError("a text without tokens has no last token to read")
                 yield ids
 
-    def pieces(self, row: np.ndarray) -> list[str]:
+    def pieces(self, row: np.ndarray, text: str | None = None) -> list[str]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a text may be cut within a character
         parts = self.encoding.decode_tokens_bytes(row.tolist())
         return [decoder.decode(part, final=i == len(parts) - 1) for i, part in enumerate(parts)]

@@ -37,10 +37,15 @@ class Tokenizer(Protocol):
             ValueError: a text without tokens; `TextTooLong`: with `truncate=error`.
         """
 
-    def pieces(self, row: np.ndarray) -> list[str]:
+    def pieces(self, row: np.ndarray, text: str | None = None) -> list[str]:
         """The part of the text that each token of a row is: as many strings, empty for special tokens.
 
         A character of several tokens is in the piece of its last one.
+
+        Args:
+            row: token ids, as `encode` makes them.
+            text: what was encoded. A tokenizer that loses something of a text, such as capital letters, needs it to
+                give the text itself; without it, it gives what its tokens stand for.
         """
 
     def state(self) -> dict[str, Any]:

@@ -17,15 +17,15 @@ from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import Source
 from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
 from gpt_classifier.errors import UserError, expect_number, first_line, option_group
+from gpt_classifier.families import complete_config, empty_backbone, load_classifier
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
-from gpt_classifier.models.families import empty_backbone, load_classifier
 from gpt_classifier.models.freezing import hold_frozen, hold_trained
 from gpt_classifier.models.pooling import Pooling
 from gpt_classifier.models.weights import Base, content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.schema import check_types
-from gpt_classifier.tokenizers import expect_vocabulary, load_tokenizer
+from gpt_classifier.tokenizers import expect_vocabulary, tokenizer_of
 from gpt_classifier.training.callbacks import FillPrefix, OwnSignals, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
@@ -168,8 +168,8 @@ def load_data(cfg: DictConfig, source: Source | None = None, pooling: Pooling | 
     """
     backbone = empty_backbone(backbone_config(cfg))
     with option_group("model"):
-        tokenizer = load_tokenizer(cfg.model.tokenizer)
-        expect_vocabulary(tokenizer, cfg.model.tokenizer, backbone.vocab_size, cfg.model.weights)
+        tokenizer = tokenizer_of(cfg.model.tokenizer, cfg.model.weights, cfg.model.hub, cfg.model.revision)
+        expect_vocabulary(tokenizer, str(cfg.model.tokenizer or cfg.model.hub), backbone.vocab_size, cfg.model.weights)
     parts = {
         "tokenizer": tokenizer,
         "context_length": backbone.context,
@@ -187,9 +187,11 @@ def load_data(cfg: DictConfig, source: Source | None = None, pooling: Pooling | 
 
 
 def backbone_config(cfg: DictConfig) -> Any:
-    """The sizes of the backbone, of one of `gpt_classifier.models.families.FAMILIES`."""
+    """The sizes of the backbone, of one of `gpt_classifier.families.FAMILIES`."""
     with option_group("model.backbone"):
-        return instantiate(cfg.model.backbone)
+        config = instantiate(cfg.model.backbone)
+    with option_group("model"):
+        return complete_config(config, cfg.model.weights, cfg.model.hub, cfg.model.revision)
 
 
 def build_module(
@@ -210,6 +212,7 @@ def build_module(
         model = load_classifier(config, path, pooling, len(data.task.classes))
     with option_group("freeze"):
         instantiate(cfg.freeze)(model)
+    model.train()  # where a backbone drops may depend on what is trained
     sharded = isinstance(trainer.strategy, FSDPStrategy)  # it wants one type in each block, and moves weights about
     if cfg.bag_of_tokens and cfg.head_init == "random":
         log.info("head     random: bag_of_tokens needs head_init=linear_probe")
@@ -265,7 +268,7 @@ def build_prefix(
     reason = ""
     if not options.enabled:
         reason = "cache.enabled=false"
-    elif backbone.dropout and not any(p.requires_grad for p in backbone.stage(0)):
+    elif backbone.dropout and backbone.drops_frozen and not any(p.requires_grad for p in backbone.stage(0)):
         reason = "dropout acts in the frozen blocks too"
     elif depth == 0:
         reason = "every block is trained"

@@ -14,6 +14,7 @@ OF_NO_CONCERN = (
     ".*mid-epoch.*",  # a pretraining's loader goes on from the step
     ".*The dirpath has changed.*",  # of a resumed run
     ".*exists and is not empty.*",
+    ".*module\\(s\\) in eval mode at the start of training.*",  # frozen stages of an encoder, where nothing is dropped
     ".*LeafSpec.*",
     ".*Glyph .* missing from font.*",  # a class name in a script that the pictures' font lacks
     ".*It is recommended to use `self.log.*sync_dist=True.*",  # metrics are gathered before they are logged

@@ -1,0 +1,1 @@
+"""Encoders such as BERT as backbones, through the modules of the transformers library, which only they import."""
