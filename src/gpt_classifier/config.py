@@ -101,6 +101,9 @@ def quote_paths(overrides: Sequence[str]) -> list[str]:
 NOT_CHOSEN = ("base", "texts", "in_memory")
 """Files of groups that nobody chooses on a command line: others build on them, or `TextClassifier.fit` does."""
 
+LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+"""What runs the jobs of a sweep side by side, and the extra that brings it."""
+
 INTERNAL = ("Config search path", "provider=", "hydra.cc/docs", "full_key:", "object_type=")
 """In lines of Hydra's messages that help nobody."""
 
@@ -132,11 +135,20 @@ def explain(error: BaseException) -> str:
     for link in with_causes(error):
         if isinstance(link, MissingConfigException) and "/" in (link.missing_cfg_file or ""):
             group, _, file = str(link.missing_cfg_file).partition("/")
+            if group == "hydra":
+                return _missing_launcher(str(link.missing_cfg_file))
             files = list(files_in(group))
             return f"{group}={file}: conf/{group} has no such file.{meant(file, files)} There are: {', '.join(files)}."
     lines = [line for link in with_causes(error) for line in str(link).splitlines() or [type(link).__name__]]
     told = (line.strip() for line in lines if line.strip() and not any(word in line for word in INTERNAL))
     return " ".join(dict.fromkeys(told))
+
+
+def _missing_launcher(name: str) -> str:
+    group, _, launcher = name.rpartition("/")
+    if group == "hydra/launcher" and (extra := LAUNCHERS.get(launcher)):
+        return f'{group}={launcher} needs the extra {extra}: pip install ".[{extra}]"'
+    return f"{group}={launcher}: Hydra has no such file.{meant(launcher, list(LAUNCHERS))}"
 
 
 def compose(

@@ -108,8 +108,9 @@ class FrozenPrefix:
     ) -> None:
         """Find or compute the activations of all messages.
 
-        Of runs at the same time one computes and the others wait for it. With several processes each computes its share and reads the others' from the directory; what it does not find
-        there, as on machines that share no disk, it computes itself.
+        Of runs at the same time one computes, and the others wait for it. With several processes each computes its
+        share and reads the others' from the directory; what it does not find there, as on machines that share no disk,
+        it computes itself.
 
         Args:
             splits: token rows of each split, none of them empty.

@@ -66,7 +66,7 @@ def explain(error: BaseException, arguments: Sequence[str], name: str) -> str:
     if wrong:
         group = wrong[0].partition("=")[0]
         return f"{wrong[0]}: expected the name of a file of conf/{group}, but it is a number."
-    return told if "has no such file" in told else f"The options can't be composed: {told}"
+    return told if "has no such file" in told or "needs the extra" in told else f"The options can't be composed: {told}"
 
 
 def _is_group(argument: str) -> bool:

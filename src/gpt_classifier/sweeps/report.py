@@ -8,10 +8,32 @@ from typing import Any
 from gpt_classifier import pages
 from gpt_classifier.atomic import write_table, write_text
 from gpt_classifier.errors import printable
+from gpt_classifier.paths import near
 from gpt_classifier.sweeps.results import METRICS, Configuration, Sweep, SweepRun, metric_name, shown
 
 MOST_LINES = 20  # configurations and failures on the terminal; the page has all
 LONGEST = 40  # characters of a value on the terminal, of longer ones the end, which tells paths apart
+
+
+def conclude(sweep: Sweep, command: str, measure: bool) -> None:
+    """Tell what a sweep found, on the terminal and in its folder.
+
+    Args:
+        sweep: its runs.
+        command: repeats the best run; empty where there is none.
+        measure: whether the best configuration is measured on test.
+
+    Raises:
+        UserError: the files can't be written.
+    """
+    write(sweep, command)
+    print(table(sweep), flush=True)
+    if measure and sweep.best:  # after the table, which a second Ctrl-C can't take back
+        from gpt_classifier.sweeps.measuring import measure_best  # torch, which a sweep that failed may not have needed
+
+        measure_best(sweep)
+        write(sweep, command)
+    print(outcome(sweep, command, near(sweep.folder)), flush=True)
 
 
 def write(sweep: Sweep, command: str) -> None:
@@ -19,7 +41,7 @@ def write(sweep: Sweep, command: str) -> None:
 
     Args:
         sweep: measured on test or not.
-        command: repeats the best run; empty where there is none.
+        command: as `conclude` takes it.
 
     Raises:
         UserError: they can't be written.
@@ -42,7 +64,7 @@ def outcome(sweep: Sweep, command: str, folder: str) -> str:
 
     Args:
         sweep: as `write` takes it.
-        command: as `write` takes it.
+        command: as `conclude` takes it.
         folder: of the sweep, as a person writes it.
     """
     lines = [*sweep.notes()]

@@ -150,6 +150,12 @@ class Sweep:
         kept = [run for run in runs if run.record.status == "finished" or run.record.varied not in finished]
         return cls(folder, sorted(kept, key=lambda run: (run.record.number, run.folder.name)))
 
+    @classmethod
+    def of_last(cls, folder: Path) -> "Sweep | None":
+        """The runs of a folder that are set as the one that began or ended last; `None` where there is none."""
+        last = max(folder.rglob(RECORD), key=lambda path: path.stat().st_mtime, default=None)
+        return None if last is None else cls.read(folder, last.parent)
+
     @property
     def keys(self) -> list[str]:
         """What was varied, in the order of the command line."""
