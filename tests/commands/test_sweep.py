@@ -1,4 +1,4 @@
-"""Names of a sweep's runs, and what is told at its end, however it ends. But for one test, no run here trains anything."""
+"""Names of a sweep's runs, and what is told at its end, however it ends. But for one, no test here trains anything."""
 
 import json
 import re
@@ -193,7 +193,7 @@ def test_a_command_to_repeat_is_what_a_shell_takes() -> None:
 
 def test_jobs_in_other_processes_are_ranked_and_compute_activations_once() -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    arguments = [*SMALL, "evaluate=val", "trainer.max_epochs=1", "-m", "hydra.sweep.dir=swept", "seed=1,2"]
+    arguments = ["-m", *SMALL, "evaluate=val", "trainer.max_epochs=1", "hydra.sweep.dir=swept", "seed=1,2"]
     main([*arguments, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
     assert pd.read_csv("swept/sweep.csv")["status"].tolist() == ["finished"] * 2
     told = [path.read_text() for path in Path("swept").glob("*/train.log")]
