@@ -193,7 +193,15 @@ def test_a_command_to_repeat_is_what_a_shell_takes() -> None:
 
 def test_jobs_in_other_processes_are_ranked_and_compute_activations_once() -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    arguments = ["-m", *SMALL, "evaluate=val", "trainer.max_epochs=1", "hydra.sweep.dir=swept", "seed=1,2"]
+    arguments = [
+        "-m",
+        *SMALL,
+        "evaluate=val",
+        "trainer.max_epochs=1",
+        "hydra.sweep.dir=swept",
+        "seed=1",
+        "optimizer.lr=1e-3,1e-4",
+    ]
     main([*arguments, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
     assert pd.read_csv("swept/sweep.csv")["status"].tolist() == ["finished"] * 2
     told = [path.read_text() for path in Path("swept").glob("*/train.log")]
