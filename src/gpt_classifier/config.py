@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -165,11 +166,16 @@ def compose(
     Raises:
         UserError: an override that does not fit, or a value of another type than its option.
     """
+    state = GlobalHydra.instance()
+    application = state.hydra  # of the command that is running, if it is one of Hydra's; there can only be one
+    state.clear()
     try:
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
             all_overrides = [*search_path(config_dir), *quote_paths(overrides)]
             cfg = hydra.compose(name, overrides=all_overrides, return_hydra_config=hydra_too)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
+    finally:
+        state.hydra = application
     check_types(cfg)
     return cfg

@@ -4,8 +4,14 @@ Nothing here imports Hydra, OmegaConf or torch: commands that compose no configu
 """
 
 import errno
+import traceback
+from contextlib import suppress
+from pathlib import Path
 
 from gpt_classifier.errors import UserError, first_line, with_causes
+
+DEBUG = "GPT_CLASSIFIER_DEBUG"
+"""The environment variable: 1 shows the traceback of every error."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a full disk, a used-up quota and a file that may not grow."""
@@ -30,6 +36,18 @@ def paragraph_of(error: BaseException, traceback_place: str) -> str | None:
         if told := _most_likely(link):
             return f"{told} {traceback_place}"
     return None
+
+
+def keep_traceback(error: Exception, folder: Path) -> str:
+    """Write an error's traceback into the folder of its run; returns a sentence that says where it is."""
+    try:
+        with (folder / "error.log").open("a", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+    except OSError:  # it may be why the run failed
+        with suppress(OSError):
+            (folder / "error.log").unlink()
+        return f"{DEBUG}=1 shows the traceback."
+    return f"The traceback is in {folder / 'error.log'}"
 
 
 WRONG_VALUE = AttributeError | ImportError | TypeError | ValueError  # what a value that does not fit may raise

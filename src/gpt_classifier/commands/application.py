@@ -3,9 +3,8 @@
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.arguments import see_working_directory
-from gpt_classifier.commands.exit import DEBUG, HYDRA_DEBUG, debugging, told_when_interrupted
+from gpt_classifier.commands.exit import HYDRA_DEBUG, debugging, told_when_interrupted
 from gpt_classifier.commands.help import page
 from gpt_classifier.commands.overrides import explain, folder_given, refuse_dashes
 from gpt_classifier.commands.sweep import SweepFolder, finish, recorded, tell_what_is_fixed, varied
 from gpt_classifier.config import conf_folder
 from gpt_classifier.errors import UserError
-from gpt_classifier.faults import paragraph_of
+from gpt_classifier.faults import DEBUG, keep_traceback, paragraph_of
 from gpt_classifier.schema import check_types
 
 if TYPE_CHECKING:
@@ -149,25 +148,13 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = paragraph_of(error, _keep_traceback(error, Path(HydraConfig.get().runtime.output_dir)))
+        told = paragraph_of(error, keep_traceback(error, Path(HydraConfig.get().runtime.output_dir)))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             overrides = " ".join(HydraConfig.get().overrides.task)
             log.error("job failed (%s): %s", overrides, told or error, exc_info=told is None)
         if told is None or debugging():
             raise
         raise UserError(told) from None
-
-
-def _keep_traceback(error: Exception, folder: Path) -> str:
-    """Write an error's traceback into the folder of its run; returns a sentence that says where it is."""
-    try:
-        with (folder / "error.log").open("a", encoding="utf-8") as file:
-            traceback.print_exception(error, file=file)
-    except OSError:  # it may be why the job failed
-        with suppress(OSError):
-            (folder / "error.log").unlink()
-        return f"{DEBUG}=1 shows the traceback."
-    return f"The traceback is in {folder / 'error.log'}"
 
 
 @contextmanager

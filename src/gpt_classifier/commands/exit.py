@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gpt_classifier.faults import paragraph_of
+from gpt_classifier.faults import DEBUG, paragraph_of
 from gpt_classifier.signals import STATUS, ended_in_order
 
-DEBUG, HYDRA_DEBUG = "GPT_CLASSIFIER_DEBUG", "HYDRA_FULL_ERROR"
-"""Environment variables: 1 shows the traceback of every error. The first decides where both are set."""
+HYDRA_DEBUG = "HYDRA_FULL_ERROR"
+"""Hydra's environment variable for what `DEBUG` is for, which decides where both are set."""
 
 
 def debugging() -> bool:

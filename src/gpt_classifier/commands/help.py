@@ -54,6 +54,15 @@ APPLICATIONS = {
         },
         first=("data", "model", "freeze", "pooling", "recipe", "optimizer", "scheduler"),
     ),
+    "search": Application(
+        "Search for the settings of train that are best on validation; all options of train can be set for all trials.",
+        (
+            "model=gpt2-nano data=csv data.path=reviews.csv",
+            "model=gpt2-nano data=csv data.path=reviews.csv freeze=last_block hparams_search.trials=50",
+            "data=csv data.path=reviews.csv 'hparams_search.space.pooling=[mean,max]' hydra.run.dir=outputs/reviews",
+        ),
+        {"hparams_search/optuna": ("hparams_search.trials", "hparams_search.seed", "hparams_search.space")},
+    ),
     "pretrain": Application(
         "Train a small GPT to continue text of your own.",
         (

@@ -89,7 +89,9 @@ class Range(Parameter):
             value = int(text) if self.whole else float(text)
         except ValueError:
             return None
-        return value if self.distribution()._contains(value) else None
+        steps = (value - self.low) / self.step if self.step else 0.0
+        inside = self.low <= value <= self.high and math.isclose(steps, round(steps), abs_tol=1e-9)
+        return value if inside else None
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,9 @@ def _parameter(key: str, values: Any, cfg: DictConfig, folders: Sequence[Path] |
 def _choice(option: str, values: Any) -> Choice:
     if not isinstance(values, list) or not values:
         found = "an empty list" if values == [] else values
-        raise OptionError(option, "a list of values, or a range {low: …, high: …}", found, "{field}=null leaves it out.")
+        raise OptionError(
+            option, "a list of values, or a range {low: …, high: …}", found, "{field}=null leaves it out."
+        )
     return Choice(tuple(dict.fromkeys(map(as_override, values))))
 
 

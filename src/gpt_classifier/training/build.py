@@ -64,7 +64,7 @@ def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -
     callbacks = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
     probed = cfg.head_init == "linear_probe"
     parts: dict[str, Any] = {
-        "callbacks": [OwnSignals(), FillPrefix(), *([FitHead()] if probed else []), *callbacks],
+        "callbacks": [OwnSignals(), FillPrefix(), *([FitHead()] if probed else []), *callbacks, *context.callbacks],
         "logger": [
             _build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items() if logger is not None
         ],
