@@ -126,10 +126,12 @@ class Findings:
 
     Args:
         importance: the part of each option in how validation varies; they sum to 1. Empty while there are too few runs.
+        evaluator: the method that found it.
         logarithmic: options that were searched on a logarithmic scale.
     """
 
     importance: dict[str, float]
+    evaluator: str
     logarithmic: list[str]
 
 

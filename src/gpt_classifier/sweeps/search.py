@@ -41,6 +41,7 @@ STUDY = "search"
 DATABASE = "search.db"
 """What Optuna knows, in the folder of a search."""
 
+FEWEST = 4  # trials that ended, from which anything is concluded on the importance of options
 MOST_FAILURES = 3  # of the first trials: then it is not their values that are wrong
 
 
@@ -114,8 +115,7 @@ class Search:
     def sweep(self) -> Sweep:
         """The trials so far."""
         with self._readable_errors(), _quiet_optuna():
-            logarithmic = [key for key, part in self.settings.space.items() if isinstance(part, Range) and part.log]
-            return Sweep(self.folder, self._runs(), found=Findings(self._importance(), logarithmic))
+            return Sweep(self.folder, self._runs(), found=self._findings())
 
     @contextmanager
     def _readable_errors(self) -> Iterator[None]:
@@ -135,7 +135,8 @@ class Search:
 
     @cached_property
     def _study(self) -> "optuna.Study":
-        direction = "minimize" if self.settings.minimize else "maximize"
+        directions = optuna.study.StudyDirection
+        direction = directions.MINIMIZE if self.settings.minimize else directions.MAXIMIZE
         study = optuna.create_study(
             storage=self._storage, study_name=STUDY, direction=direction, pruner=self._pruner, load_if_exists=True
         )
@@ -188,7 +189,7 @@ class Search:
             validated[epoch] = value
             return False
 
-        log.info("trial 1 of %d: the default", trials)
+        log.info("trial 0 (1 of %d): the default", trials)
         run = self._run(0, {}, keep)
         params = self._proposals(run)
         whole = run.record.status == "finished" and None not in params.values()
@@ -214,7 +215,8 @@ class Search:
         self._study.sampler = instantiate(self._sampler, seed=seed)
         trial = self._study.ask({key: parameter.distribution() for key, parameter in self.settings.space.items()})
         varied = {key: parameter.text(trial.params[key]) for key, parameter in self.settings.space.items()}
-        log.info("trial %d of %d: %s", count + 1, trials, " ".join(f"{key}={value}" for key, value in varied.items()))
+        chosen = " ".join(f"{key}={value}" for key, value in varied.items())
+        log.info("trial %d (%d of %d): %s", trial.number, count + 1, trials, chosen)
         known = next((run for run in self._runs() if run.record.varied == varied and run.found), None)
         if known is not None:  # it would give the same again
             self._end(trial, known)
@@ -248,7 +250,7 @@ class Search:
         record.write(folder)
         pruning = Pruning(is_hopeless)
         try:
-            with _logging_to(folder / "train.log"):
+            with _logging_to(folder / "train.log", logging.WARNING if number == 0 else logging.ERROR):
                 context = RunContext(folder, sweep=True, varied=varied, callbacks=[pruning])
                 self._train(record.overrides, context)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError):  # of the search, not of the trial
@@ -257,7 +259,7 @@ class Search:
             return self._failed(folder, record, error)
         record = replace(record, status="pruned" if pruning.epoch else "finished")
         if pruning.epoch:
-            record = replace(record, reason=f"behind the others after epoch {pruning.epoch}")
+            record = replace(record, reason=f"ended after epoch {pruning.epoch}, behind the others at that epoch")
         record.write(folder)
         return self._settled(SweepRun.read(folder))
 
@@ -309,20 +311,23 @@ class Search:
             return
         metric = run.found["settings"]["monitor"]
         beside = f"; the best so far is trial {best.record.number} with {_shown(best, metric)}" if best else ""
-        pruned = f", {run.record.reason}" if run.record.status == "pruned" else ""
+        pruned = f"; {run.record.reason}" if run.record.status == "pruned" else ""
         log.info("    validation %s %s%s%s", metric_name(metric), _shown(run, metric), pruned, beside)
 
-    def _importance(self) -> dict[str, float]:
+    def _findings(self) -> Findings:
         """By fANOVA (Hutter et al., 2014) with scikit-learn, else by PED-ANOVA (Watanabe et al., 2023)."""
+        space = self.settings.space
+        logarithmic = [key for key, parameter in space.items() if isinstance(parameter, Range) and parameter.log]
         complete = self._study.get_trials(states=(TrialState.COMPLETE,))
-        if len(complete) < 4 or len({trial.value for trial in complete}) < 2:  # fewer tell nothing
-            return {}
+        if len(complete) < FEWEST or len({trial.value for trial in complete}) < 2:
+            return Findings({}, "", logarithmic)
         try:
             evaluator: Any = optuna.importance.FanovaImportanceEvaluator(seed=self.settings.seed)
+            name = "fANOVA"
         except ImportError:
-            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        keys = list(self.settings.space)
-        return dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=keys))
+            evaluator, name = optuna.importance.PedAnovaImportanceEvaluator(), "PED-ANOVA"
+        found = optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=list(space))
+        return Findings(dict(found), name, logarithmic)
 
 
 def _score(run: SweepRun) -> float | None:
@@ -360,15 +365,20 @@ def _quiet_optuna() -> Iterator[None]:
 
 
 @contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Inside, what a trial says is in a file of its own; the terminal shows warnings alone."""
+def _logging_to(path: Path, shown_from: int) -> Iterator[None]:
+    """Inside, what a trial says is in a file of its own.
+
+    Args:
+        path: of the file.
+        shown_from: level from which the terminal shows it too: what the first warns of needs no repetition.
+    """
     root = logging.getLogger()
     terminal = [handler for handler in root.handlers if type(handler) is logging.StreamHandler]
     levels = [handler.level for handler in terminal]
     file = logging.FileHandler(path, encoding="utf-8")
     root.addHandler(file)
     for handler in terminal:
-        handler.setLevel(logging.WARNING)
+        handler.setLevel(shown_from)
     try:
         yield
     finally:

@@ -171,7 +171,9 @@ def _parameter(key: str, values: Any, cfg: DictConfig, folders: Sequence[Path] |
         raise UserError(f"{option}: this can't be searched: {NOT_SEARCHED.get(key, 'it is no option of a run')}.")
     files = None if "." in key else files_in(key, folders)
     if not files and OmegaConf.select(cfg, key, default=_ABSENT, throw_on_missing=False) is _ABSENT:
-        raise UserError(f"{option}: there is no option {key} in these settings.{meant(key, _names(cfg))}")
+        raise UserError(
+            f"{option}: there is no option {key} in these settings.{meant(key, _names(OmegaConf.to_container(cfg)))}"
+        )
     parameter = _range(option, key, values, cfg) if isinstance(values, dict) else _choice(option, values)
     if files:
         _expect_files(option, key, values, files)
@@ -227,11 +229,11 @@ def _expect_files(option: str, group: str, values: Any, files: Mapping[str, Path
             raise UserError(f"{option}: conf/{group} has no file {value}.{hint} There are: {known}.")
 
 
-def _names(cfg: DictConfig, place: str = "") -> list[str]:
+def _names(node: Any, place: str = "") -> list[str]:
+    """All names of options below a node, as plain values."""
     names = []
-    for key in cfg:
-        value = None if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key) else cfg[key]
-        names += [f"{place}{key}", *(_names(value, f"{place}{key}.") if isinstance(value, DictConfig) else [])]
+    for key, value in node.items():
+        names += [f"{place}{key}", *(_names(value, f"{place}{key}.") if isinstance(value, dict) else [])]
     return names
 
 
