@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -25,6 +26,7 @@ __all__ = [
     "files_in",
     "instantiate",
     "meant",
+    "names_of",
     "quote_paths",
     "search_path",
 ]
@@ -143,6 +145,15 @@ def explain(error: BaseException) -> str:
     lines = [line for link in with_causes(error) for line in str(link).splitlines() or [type(link).__name__]]
     told = (line.strip() for line in lines if line.strip() and not any(word in line for word in INTERNAL))
     return " ".join(dict.fromkeys(told))
+
+
+def names_of(node: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """The names of all options of a configuration, as plain values, groups among them."""
+    for key, value in node.items():
+        if not str(key).startswith("_"):
+            yield f"{place}{key}"
+            if isinstance(value, dict):
+                yield from names_of(value, f"{place}{key}.")
 
 
 def _missing_launcher(name: str) -> str:

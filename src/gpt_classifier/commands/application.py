@@ -23,6 +23,7 @@ from gpt_classifier.config import conf_folder
 from gpt_classifier.errors import UserError
 from gpt_classifier.faults import DEBUG, keep_traceback, paragraph_of
 from gpt_classifier.schema import check_types
+from gpt_classifier.training.loggers import own_wandb_run
 
 if TYPE_CHECKING:
     from gpt_classifier.training.context import RunContext
@@ -155,20 +156,3 @@ def readable_errors() -> Iterator[None]:
         if told is None or debugging():
             raise
         raise UserError(told) from None
-
-
-@contextmanager
-def own_wandb_run() -> Iterator[None]:
-    """End the Weights & Biases run that a job began.
-
-    wandb has one run for a process, and Lightning's logger takes one that is open: the next job of a sweep would go on
-    with the record of this one.
-    """
-    exit_code = 1
-    try:
-        yield
-        exit_code = 0
-    finally:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            wandb.finish(exit_code=exit_code)

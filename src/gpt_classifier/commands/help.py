@@ -22,12 +22,14 @@ class Application:
         examples: arguments.
         keys: the common ones: by file of `conf/`, as the command line has them.
         first: groups that come first; the others keep the order of the defaults list.
+        sweeps: whether it takes `-m`.
     """
 
     what: str
     examples: Sequence[str]
     keys: dict[str, Sequence[str]]
     first: Sequence[str] = ()
+    sweeps: bool = True
 
 
 APPLICATIONS = {
@@ -62,6 +64,7 @@ APPLICATIONS = {
             "data=csv data.path=reviews.csv 'hparams_search.space.pooling=[mean,max]' hydra.run.dir=outputs/reviews",
         ),
         {"hparams_search/optuna": ("hparams_search.trials", "hparams_search.seed", "hparams_search.space")},
+        sweeps=False,
     ),
     "pretrain": Application(
         "Train a small GPT to continue text of your own.",
@@ -105,6 +108,8 @@ def page(name: str, config_dir: Path | None = None) -> str:
             lines += _told(key, f"{what}{_default(value)}", indent=2, width=20)
     lines += ["", "Flags:", ""]
     for flag, what in FLAGS.items():
+        if flag == "-m" and not about.sweeps:
+            continue
         lines += _told(flag, what, indent=2, width=20)
     return "\n".join(lines)
 
@@ -166,7 +171,7 @@ def _default(value: str) -> str:
         return " (default: the recipe's)"
     if value == "???":
         return " (required)"
-    return "" if value == "null" or value.startswith("${") else f" (default: {value})"
+    return "" if value in ("", "null") or value.startswith("${") else f" (default: {value})"
 
 
 def _told(name: str, what: str, indent: int, width: int) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from gpt_classifier.commands.application import own_wandb_run, run_hydra
+from gpt_classifier.commands.application import run_hydra
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.commands.look import look
 from gpt_classifier.commands.overrides import folder_given
@@ -19,6 +19,7 @@ from gpt_classifier.commands.sweep import repeat
 from gpt_classifier.config import compose, conf_folders, instantiate, quote_paths
 from gpt_classifier.errors import UserError
 from gpt_classifier.paths import near
+from gpt_classifier.training.loggers import own_wandb_run
 
 if TYPE_CHECKING:
     from gpt_classifier.sweeps.search import Search

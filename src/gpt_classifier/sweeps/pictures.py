@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from gpt_classifier.figures import BLUE, ORANGE, in_any_script, one_axes, plain
 from gpt_classifier.sweeps.results import PERCENT, Sweep, SweepRun, metric_name
 
-COLORS = colormaps["viridis"].resampled(256)
+COLORS = LinearSegmentedColormap.from_list("worse to better", ["#8a8a94", BLUE, ORANGE])  # seen on any ground
 WORST_SHOWN = 0.1  # quantile below which all trials have the same colour: one that failed to learn would hide the rest
 
 
@@ -22,7 +21,7 @@ def history(sweep: Sweep) -> Figure:
     runs = [run for run in sweep.runs if math.isfinite(_value(sweep, run))]
     numbers = [run.record.number for run in runs]
     values = [_value(sweep, run) for run in runs]
-    figure, axes = one_axes(6.4, 3.4)
+    figure, axes = one_axes(5.2, 3.4)
     for run, number, value in zip(runs, numbers, values, strict=True):
         pruned = run.record.status == "pruned"
         axes.plot(number, value, "o", color=BLUE, markerfacecolor="none" if pruned else BLUE, markersize=6)
@@ -73,7 +72,7 @@ def parallel_coordinates(sweep: Sweep) -> Figure:
 
 def importance(parts: dict[str, float]) -> Figure:
     """A bar for each option: how much of the differences between trials it explains; they sum to 1."""
-    figure, axes = one_axes(6.4, 0.8 + 0.32 * len(parts))
+    figure, axes = one_axes(5.2, 0.8 + 0.32 * len(parts))
     places = range(len(parts))
     axes.barh(places, list(parts.values()), color=BLUE, height=0.7)
     for place, value in zip(places, parts.values(), strict=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpt_classifier.config import files_in, meant
+from gpt_classifier.config import files_in, meant, names_of
 from gpt_classifier.errors import OptionError, UserError, expect_bool, expect_number
 from gpt_classifier.schema import OPTIONS
 from gpt_classifier.sweeps.results import REPEATED
@@ -171,9 +171,8 @@ def _parameter(key: str, values: Any, cfg: DictConfig, folders: Sequence[Path] |
         raise UserError(f"{option}: this can't be searched: {NOT_SEARCHED.get(key, 'it is no option of a run')}.")
     files = None if "." in key else files_in(key, folders)
     if not files and OmegaConf.select(cfg, key, default=_ABSENT, throw_on_missing=False) is _ABSENT:
-        raise UserError(
-            f"{option}: there is no option {key} in these settings.{meant(key, _names(OmegaConf.to_container(cfg)))}"
-        )
+        plain: Any = OmegaConf.to_container(cfg)
+        raise UserError(f"{option}: there is no option {key} in these settings.{meant(key, list(names_of(plain)))}")
     parameter = _range(option, key, values, cfg) if isinstance(values, dict) else _choice(option, values)
     if files:
         _expect_files(option, key, values, files)
@@ -227,14 +226,6 @@ def _expect_files(option: str, group: str, values: Any, files: Mapping[str, Path
             known = ", ".join(files)
             hint = meant(str(value), list(files))
             raise UserError(f"{option}: conf/{group} has no file {value}.{hint} There are: {known}.")
-
-
-def _names(node: Any, place: str = "") -> list[str]:
-    """All names of options below a node, as plain values."""
-    names = []
-    for key, value in node.items():
-        names += [f"{place}{key}", *(_names(value, f"{place}{key}.") if isinstance(value, dict) else [])]
-    return names
 
 
 _ABSENT = object()
