@@ -24,6 +24,7 @@ __all__ = [
     "conf_folders",
     "explain",
     "files_in",
+    "in_place",
     "instantiate",
     "meant",
     "names_of",
@@ -99,6 +100,26 @@ def quote_paths(overrides: Sequence[str]) -> list[str]:
             override = f"{key}='{value}'"
         quoted.append(override)
     return quoted
+
+
+SPACE = re.compile(r"hparams_search\.space(\.[\w.]+)?(?<!\.low)(?<!\.high)(?<!\.log)(?<!\.step)=")
+"""An option of a search space as a whole, not one end of its range."""
+
+
+def in_place(overrides: Sequence[str]) -> list[str]:
+    """Overrides of which those of a search space take the place of what is there.
+
+    Hydra would merge them, and merges no list into a range. New options need no plus.
+
+    Args:
+        overrides: as a shell leaves them, flags among them.
+    """
+    replaced = []
+    for override in overrides:
+        if SPACE.match(override):
+            replaced.append(f"++{override.partition('=')[0]}=null")
+        replaced.append(f"++{override}" if override.startswith("hparams_search.space") else override)
+    return replaced
 
 
 NOT_CHOSEN = ("base", "texts", "in_memory")

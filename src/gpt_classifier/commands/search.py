@@ -16,7 +16,7 @@ from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.commands.look import look
 from gpt_classifier.commands.overrides import folder_given
 from gpt_classifier.commands.sweep import repeat
-from gpt_classifier.config import compose, conf_folders, instantiate, quote_paths
+from gpt_classifier.config import compose, conf_folders, in_place, instantiate, quote_paths
 from gpt_classifier.errors import UserError
 from gpt_classifier.paths import near
 from gpt_classifier.training.loggers import own_wandb_run
@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if {"-m", "--multirun"} & set(given):
         with readable_exit():
             raise UserError("-m: a search runs many trials by itself. Leave it out, or use train for a sweep.")
-    # an option that the space does not have yet needs no plus
-    added = [f"++{argument}" if argument.startswith("hparams_search.space.") else argument for argument in given]
-    run_hydra(partial(_search, given), "search", added)
+    run_hydra(partial(_search, given), "search", in_place(given))
 
 
 def _search(arguments: Sequence[str], cfg: DictConfig) -> None:

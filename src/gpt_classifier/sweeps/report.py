@@ -211,7 +211,7 @@ def _pictures(sweep: Sweep) -> dict[str, Markup]:
     from gpt_classifier.evaluation.pictures import svg  # with matplotlib and torch
     from gpt_classifier.sweeps import pictures
 
-    drawn = {"history": svg(lambda: pictures.history(sweep), "history")}
+    drawn = {"history": svg(lambda: pictures.history(sweep), "history"), "importance": "", "parallel": ""}
     if parts := sweep.found.importance:
         drawn["importance"] = svg(lambda: pictures.importance(parts), "importance")
     if len(sweep.ranking) > 1:

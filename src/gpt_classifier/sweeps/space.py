@@ -70,6 +70,10 @@ class Range(Parameter):
     step: float | None = None
     whole: bool = False
 
+    def __str__(self) -> str:
+        details = [*(["log"] if self.log else []), *([f"step {self.step:g}"] if self.step else [])]
+        return f"{self.low:g} to {self.high:g}{f' ({details[0]})' if details else ''}"
+
     def distribution(self) -> "BaseDistribution":
         from optuna.distributions import FloatDistribution, IntDistribution
 
@@ -103,6 +107,9 @@ class Choice(Parameter):
     """
 
     texts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"[{','.join(self.texts)}]"
 
     def distribution(self) -> "BaseDistribution":
         from optuna.distributions import CategoricalDistribution
