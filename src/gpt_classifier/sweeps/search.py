@@ -23,7 +23,7 @@ from gpt_classifier.errors import UserError, first_line, with_causes
 from gpt_classifier.faults import keep_traceback, paragraph_of
 from gpt_classifier.paths import near
 from gpt_classifier.sweeps.pruning import Pruning
-from gpt_classifier.sweeps.results import Findings, Record, Sweep, SweepRun, metric_name, shown
+from gpt_classifier.sweeps.results import RECORD, Findings, Record, Sweep, SweepRun, metric_name, shown
 from gpt_classifier.sweeps.space import Range, Space
 from gpt_classifier.training.context import RunContext
 
@@ -167,19 +167,21 @@ class Search:
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
             self._study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
             self._study.tell(trial.number, state=TrialState.FAIL)
+            shutil.rmtree(self._place(trial.number), ignore_errors=True)
         if done := self._count():
-            log.info("%s: going on after %d trials", near(self.folder), done)
+            log.info("%s has %d finished trial%s, and goes on", near(self.folder), done, "s" if done > 1 else "")
 
     def _count(self) -> int:
         """Trials that ended, by themselves or by an error."""
         trials = self._study.get_trials(deepcopy=False)
         return sum(trial.state.is_finished() for trial in trials) - sum("again" in trial.user_attrs for trial in trials)
 
+    def _place(self, number: int) -> Path:
+        return self.folder / "trials" / str(number)
+
     def _runs(self) -> list[SweepRun]:
-        folders = [path.parent for path in (self.folder / "trials").glob("*/sweep_run.json")]
-        runs = sorted(map(SweepRun.read, folders), key=lambda run: run.record.number)
-        ended = [run.record.varied for run in runs if run.record.status != "interrupted"]
-        return [run for run in runs if run.record.status != "interrupted" or run.record.varied not in ended]
+        folders = [path.parent for path in (self.folder / "trials").glob(f"*/{RECORD}")]
+        return sorted(map(SweepRun.read, folders), key=lambda run: run.record.number)
 
     def _run_default(self, trials: int) -> None:
         """The configuration as it is, which the search can't end behind: nothing is chosen, and nothing pruned."""
@@ -243,7 +245,7 @@ class Search:
         Raises:
             UserError: no trial can do without what is missing.
         """
-        folder = self.folder / "trials" / str(number)
+        folder = self._place(number)
         shutil.rmtree(folder, ignore_errors=True)
         chosen = [f"{key}={value}" for key, value in varied.items()]
         record = Record(number, dict(varied), [*self.settings.overrides, *self._same_metric(), *chosen])
