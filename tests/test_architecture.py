@@ -9,7 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
     ("errors", "paths", "assets", "signals", "confusion", "__init__"),
-    ("atomic", "checkpoints", "hub", "pages", "web"),
+    ("atomic", "checkpoints", "faults", "hub", "pages", "web"),
     ("tasks", "device", "figures", "schema", "tables", "tokenizers", "torch_files"),
     ("models", "data"),
     ("encoders",),

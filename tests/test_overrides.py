@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpt_classifier.commands.application import run_hydra
-from gpt_classifier.commands.exit import paragraph_of
 from gpt_classifier.config import compose
+from gpt_classifier.faults import paragraph_of
 from gpt_classifier.schema import check_types
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.context import RunContext

@@ -2,10 +2,12 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -22,8 +24,10 @@ __all__ = [
     "conf_folders",
     "explain",
     "files_in",
+    "in_place",
     "instantiate",
     "meant",
+    "names_of",
     "quote_paths",
     "search_path",
 ]
@@ -98,8 +102,31 @@ def quote_paths(overrides: Sequence[str]) -> list[str]:
     return quoted
 
 
+SPACE = re.compile(r"hparams_search\.space(\.[\w.]+)?(?<!\.low)(?<!\.high)(?<!\.log)(?<!\.step)=")
+"""An option of a search space as a whole, not one end of its range."""
+
+
+def in_place(overrides: Sequence[str]) -> list[str]:
+    """Overrides of which those of a search space take the place of what is there.
+
+    Hydra would merge them, and merges no list into a range. New options need no plus.
+
+    Args:
+        overrides: as a shell leaves them, flags among them.
+    """
+    replaced = []
+    for override in overrides:
+        if SPACE.match(override):
+            replaced.append(f"++{override.partition('=')[0]}=null")
+        replaced.append(f"++{override}" if override.startswith("hparams_search.space") else override)
+    return replaced
+
+
 NOT_CHOSEN = ("base", "texts", "in_memory")
 """Files of groups that nobody chooses on a command line: others build on them, or `TextClassifier.fit` does."""
+
+LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+"""What runs the jobs of a sweep side by side, and the extra that brings it."""
 
 INTERNAL = ("Config search path", "provider=", "hydra.cc/docs", "full_key:", "object_type=")
 """In lines of Hydra's messages that help nobody."""
@@ -132,11 +159,29 @@ def explain(error: BaseException) -> str:
     for link in with_causes(error):
         if isinstance(link, MissingConfigException) and "/" in (link.missing_cfg_file or ""):
             group, _, file = str(link.missing_cfg_file).partition("/")
+            if group == "hydra":
+                return _missing_launcher(str(link.missing_cfg_file))
             files = list(files_in(group))
             return f"{group}={file}: conf/{group} has no such file.{meant(file, files)} There are: {', '.join(files)}."
     lines = [line for link in with_causes(error) for line in str(link).splitlines() or [type(link).__name__]]
     told = (line.strip() for line in lines if line.strip() and not any(word in line for word in INTERNAL))
     return " ".join(dict.fromkeys(told))
+
+
+def names_of(node: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """The names of all options of a configuration, as plain values, groups among them."""
+    for key, value in node.items():
+        if not str(key).startswith("_"):
+            yield f"{place}{key}"
+            if isinstance(value, dict):
+                yield from names_of(value, f"{place}{key}.")
+
+
+def _missing_launcher(name: str) -> str:
+    group, _, launcher = name.rpartition("/")
+    if group == "hydra/launcher" and (extra := LAUNCHERS.get(launcher)):
+        return f'{group}={launcher} needs the extra {extra}: pip install ".[{extra}]"'
+    return f"{group}={launcher}: Hydra has no such file.{meant(launcher, list(LAUNCHERS))}"
 
 
 def compose(
@@ -153,11 +198,16 @@ def compose(
     Raises:
         UserError: an override that does not fit, or a value of another type than its option.
     """
+    state = GlobalHydra.instance()
+    application = state.hydra  # of the command that is running, if it is one of Hydra's; there can only be one
+    state.clear()
     try:
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
             all_overrides = [*search_path(config_dir), *quote_paths(overrides)]
             cfg = hydra.compose(name, overrides=all_overrides, return_hydra_config=hydra_too)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
+    finally:
+        state.hydra = application
     check_types(cfg)
     return cfg

@@ -143,6 +143,8 @@ OPTIONS = {
     "freeze.train_head": FLAG,
     "hardware": OPTIONAL_TEXT,
     "head_init": Option("str", choices=HEAD_INITS),
+    "hparams_search.seed": SEED,
+    "hparams_search.trials": Option("int", low=1),
     "logger.csv.name": TEXT,
     "logger.csv.version": FOLDER,
     "logger.mlflow.experiment_name": TEXT,
@@ -227,11 +229,12 @@ def _value(cfg: DictConfig, name: str) -> Any:
 
 NODES = (
     *("cache", "callbacks", "data", "freeze", "logger", "model", "optimizer", "pooling", "procedure", "scheduler"),
+    *("hparams_search", "hparams_search.sampler", "hparams_search.pruner", "hparams_search.space"),
     *("task", "trainer", "data.module", "data.source", "data.module.source", "model.backbone"),
 )
 """What a group's file fills, and what builds a part: mappings of options."""
 
-LEFT_OUT = ("callbacks", "data.source", "data.module.source", "logger", "scheduler")
+LEFT_OUT = ("callbacks", "data.source", "data.module.source", "hparams_search.pruner", "logger", "scheduler")
 """Those that can be null."""
 
 PARTS = ("callbacks", "logger")

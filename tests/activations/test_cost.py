@@ -63,4 +63,4 @@ def test_a_run_that_is_too_large_says_what_would_not_be(
     train("trainer.max_epochs=1", "cache.max_disk_gb=0.0001")
     out = capsys.readouterr().out
     assert "more than cache.max_disk_gb=0.0001. Less: cache.dtype=bfloat16 0." in out
-    assert ", data.max_length=" in out
+    assert ", cache.dtype=int8 0." in out

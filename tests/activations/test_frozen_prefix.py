@@ -1,6 +1,7 @@
 """What is computed once must be what would be computed every time."""
 
 import copy
+import errno
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import Run, save_as_released
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -492,18 +494,20 @@ def test_another_process_may_delete_at_any_time(model: Classifier, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_runs_at_the_same_time_fill_the_same_cold_key(
+def test_of_runs_at_the_same_time_one_computes_a_cold_key(
     model: Classifier, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = batches_of_messages(1)[0]
-    prefixes = [prefix_of(model, options(tmp_path)) for _ in range(4)]
+    models = [copy.deepcopy(model) for _ in range(4)]
+    counted = [Counted(each, monkeypatch) for each in models]
+    prefixes = [prefix_of(each, options(tmp_path)) for each in models]
     barrier = threading.Barrier(4)
-    threads = [
-        threading.Thread(
-            target=prefix.fill, args=({"train": rows}, copy.deepcopy(model), 0), kwargs={"barrier": barrier.wait}
-        )
-        for prefix in prefixes
-    ]
+
+    def fill(prefix: FrozenPrefix, model: Classifier) -> None:
+        barrier.wait()
+        prefix.fill({"train": rows}, model, 0)
+
+    threads = [threading.Thread(target=fill, args=pair) for pair in zip(prefixes, models, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -512,9 +516,25 @@ def test_runs_at_the_same_time_fill_the_same_cold_key(
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".safetensors"}
     for prefix in prefixes[1:]:
         assert torch.equal(prefix.gather("train", range(40)), prefixes[0].gather("train", range(40)))
+    assert sum(each.messages for each in counted) == len({row.tobytes() for row in rows})
+
+
+def test_a_directory_that_takes_no_lock_is_used_all_the_same(
+    model: Classifier,
+    rows: list[np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(lock: FileLock, timeout: float | None = None) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    prefix_of(model, options(tmp_path)).fill({"train": rows}, model, 0)
     counted = Counted(model, monkeypatch)
     prefix_of(model, options(tmp_path)).fill({"train": rows}, model, 0)
     assert counted.messages == 0
+    assert "takes no lock" in caplog.text
 
 
 # in memory only

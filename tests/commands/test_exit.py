@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gpt_classifier.commands.exit import paragraph_of
 from gpt_classifier.errors import UserError
+from gpt_classifier.faults import paragraph_of
 
 
 def caused_by(error: BaseException, cause: BaseException) -> BaseException:

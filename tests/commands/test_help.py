@@ -1,4 +1,4 @@
-"""What `--help` of train and pretrain says, and how quickly."""
+"""What `--help` of train, pretrain and search says, and how quickly."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from gpt_classifier.commands.help import APPLICATIONS, commented, files_of, page
 from gpt_classifier.config import NOT_CHOSEN, compose, conf_folder
 from gpt_classifier.errors import UserError
 
-NAMES = ("config", "pretrain")
+NAMES = ("config", "pretrain", "search")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,7 +51,8 @@ def test_nothing_internal_is_offered(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_and_keys_exist(name: str) -> None:
     for example in APPLICATIONS[name].examples:
-        compose([part.split(",")[0] for part in shlex.split(example) if part != "-m"], name)
+        parts = shlex.split(example)
+        compose([part.split(",")[0] if "-m" in parts else part for part in parts if part != "-m"], name)
     text = page(name)
     cfg = compose(["data=csv"] if name == "config" else [], name)
     for key in (key for keys in APPLICATIONS[name].keys.values() for key in keys):
@@ -82,7 +83,7 @@ def test_files_of_a_folder_of_ones_own_are_listed(tmp_path: Path, capsys: pytest
         page("config", tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("command", ["train", "pretrain"])
+@pytest.mark.parametrize("command", ["train", "pretrain", "search"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     code = (
         f"import sys; from gpt_classifier.commands import main; main(['{command}', '--help']); "

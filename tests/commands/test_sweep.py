@@ -1,4 +1,4 @@
-"""Names of a sweep's runs, and what is told at its end, however it ends. No run here trains anything."""
+"""Names of a sweep's runs, and what is told at its end, however it ends. But for one, no test here trains anything."""
 
 import json
 import re
@@ -10,12 +10,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import SMALL
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.application import run_context, run_hydra
 from gpt_classifier.commands.sweep import repeat
-from gpt_classifier.config import compose
+from gpt_classifier.commands.train import main
+from gpt_classifier.config import compose, explain
 from gpt_classifier.errors import UserError
 
 
@@ -186,3 +189,38 @@ def test_a_command_to_repeat_is_what_a_shell_takes() -> None:
     arguments = ["-m", "--config-dir", "my conf", "data=csv", "data.path='my data.csv'", "seed=1,2"]
     command = shlex.split(repeat(overrides, arguments))
     assert command == ["gpt-classifier", "train", "--config-dir", "my conf", *overrides]
+
+
+def test_jobs_in_other_processes_are_ranked_and_compute_activations_once() -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    arguments = [
+        "-m",
+        *SMALL,
+        "evaluate=val",
+        "trainer.max_epochs=1",
+        "hydra.sweep.dir=swept",
+        "seed=1",
+        "optimizer.lr=1e-3,1e-4",
+    ]
+    main([*arguments, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])
+    assert pd.read_csv("swept/sweep.csv")["status"].tolist() == ["finished"] * 2
+    told = [path.read_text() for path in Path("swept").glob("*/train.log")]
+    computed = sorted(int(number) for text in told for number in re.findall(r"(\d+) computed", text))
+    assert len(computed) == 2
+    assert computed[0] == 0 < computed[1]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "extra"), [("joblib", "joblib"), ("submitit_local", "slurm"), ("submitit_slurm", "slurm")]
+)
+def test_launchers_are_composed(launcher: str, extra: str) -> None:
+    pytest.importorskip({"joblib": "joblib", "slurm": "submitit"}[extra])
+    cfg = compose([f"hydra/launcher={launcher}"], hydra_too=True)
+    assert launcher.removeprefix("submitit_") in cfg.hydra.launcher["_target_"].lower()
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra() -> None:
+    missing = MissingConfigException("", missing_cfg_file="hydra/launcher/submitit_slurm")
+    assert 'pip install ".[slurm]"' in explain(missing)
+    missing = MissingConfigException("", missing_cfg_file="hydra/launcher/jobblib")
+    assert explain(missing) == "hydra/launcher=jobblib: Hydra has no such file. Did you mean joblib?"

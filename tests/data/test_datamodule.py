@@ -8,12 +8,12 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 
-from gpt_classifier.commands.exit import paragraph_of
 from gpt_classifier.config import compose
 from gpt_classifier.data import datamodule
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import SmsSpam, Texts
 from gpt_classifier.errors import OptionError, UserError
+from gpt_classifier.faults import paragraph_of
 from gpt_classifier.tasks import SingleLabel
 from gpt_classifier.tokenizers import load_tokenizer
 from gpt_classifier.tokenizers.cutting import Windows

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,8 +129,9 @@ class FrozenPrefix:
     ) -> None:
         """Find or compute the activations of all messages.
 
-        With several processes each computes its share and reads the others' from the directory; what it does not find
-        there, as on machines that share no disk, it computes itself.
+        Of runs at the same time one computes, and the others wait for it. With several processes each computes its
+        share and reads the others' from the directory; what it does not find there, as on machines that share no disk,
+        it computes itself.
 
         Args:
             splits: token rows of each split, none of them empty.
@@ -145,19 +147,24 @@ class FrozenPrefix:
         distinct = _distinct(splits)
         cache = self._cache(distinct)
         found = cache.find(distinct)
-        missing = _missing(distinct, found)
-        cache.reserve(disk_bytes(self.key, map(len, missing)) if missing else 0)
-        kept = len(found)
-        barrier()  # nobody writes before everybody has looked, so that the shares fit together
-        share = missing[rank::world_size]
-        if disk_bytes(self.key, map(len, missing)) > SHARD_BYTES:
-            self._tell_cost(missing, share, model, pad_id, cache)
-        found |= self._compute(share, model, pad_id, cache)
-        if world_size > 1:
+        lacking = len(found) < len(distinct)
+        barrier()  # all have looked: whether anything is missing is the same for all
+        with cache.alone() if lacking and rank == 0 else nullcontext():
             barrier()
-            if missing:
-                found |= cache.find(distinct.keys() - found.keys())
-                found |= self._compute(_missing(distinct, found), model, pad_id, cache)
+            found |= cache.find(distinct.keys() - found.keys())  # another run's, if this one had to wait for it
+            missing = _missing(distinct, found)
+            cache.reserve(disk_bytes(self.key, map(len, missing)) if missing else 0)
+            kept = len(found)
+            barrier()  # nobody writes before everybody has looked, so that the shares fit together
+            share = missing[rank::world_size]
+            if disk_bytes(self.key, map(len, missing)) > SHARD_BYTES:
+                self._tell_cost(missing, share, model, pad_id, cache)
+            found |= self._compute(share, model, pad_id, cache)
+            if world_size > 1:
+                barrier()
+                if missing:
+                    found |= cache.find(distinct.keys() - found.keys())
+                    found |= self._compute(_missing(distinct, found), model, pad_id, cache)
         self._messages = {name: [found[row.tobytes()] for row in rows] for name, rows in splits.items()}
         self._ahead = ReadAhead(self._gather) if isinstance(cache, DiskCache) and cache.mapped else None
         log.info(

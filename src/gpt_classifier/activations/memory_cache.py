@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
@@ -86,6 +87,10 @@ class MemoryCache:
     def find(self, wanted: Collection[bytes]) -> dict[bytes, Tensor]:
         """Activations of those messages that the store holds."""
         return STORE.find(self.name, wanted)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nothing to wait for: no other process shares this memory."""
+        return nullcontext()
 
     def reserve(self, size: int) -> None:
         """Drop what is beyond the limit. Room for `size` more bytes is made while they are computed."""

@@ -3,9 +3,8 @@
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.arguments import see_working_directory
-from gpt_classifier.commands.exit import DEBUG, HYDRA_DEBUG, debugging, paragraph_of, told_when_interrupted
+from gpt_classifier.commands.exit import HYDRA_DEBUG, debugging, told_when_interrupted
 from gpt_classifier.commands.help import page
 from gpt_classifier.commands.overrides import explain, folder_given, refuse_dashes
-from gpt_classifier.commands.sweep import finish, recorded, tell_what_is_fixed, varied
+from gpt_classifier.commands.sweep import SweepFolder, finish, recorded, tell_what_is_fixed, varied
 from gpt_classifier.config import conf_folder
 from gpt_classifier.errors import UserError
+from gpt_classifier.faults import DEBUG, keep_traceback, paragraph_of
 from gpt_classifier.schema import check_types
+from gpt_classifier.training.loggers import own_wandb_run
 
 if TYPE_CHECKING:
     from gpt_classifier.training.context import RunContext
@@ -47,15 +48,12 @@ def run_hydra(
     own = sys.argv
     given = own[1:] if arguments is None else list(arguments)
     began = False
-    folders: list[tuple[Path, Path]] = []  # of a sweep and of its runs
 
     @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=name)
     def application(cfg: DictConfig) -> Any:
         nonlocal began
         began = True
         sys.argv = own  # Lightning starts further processes with the command line of this one
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            folders.append((Path(HydraConfig.get().sweep.dir).absolute(), Path(HydraConfig.get().runtime.output_dir)))
         with recorded(), readable_errors(), own_wandb_run():
             check_types(cfg)
             return task(cfg)
@@ -67,7 +65,7 @@ def run_hydra(
             return
         sys.argv = own[:1] + given + tell_what_is_fixed(given)
         refuse_dashes(given)
-        with hydra_raises(), told_when_interrupted(), ranking(folders if ranked else [], given):
+        with hydra_raises(), told_when_interrupted(), ranking(given) if ranked else nullcontext():
             application()
     except Exception as error:
         told = paragraph_of(error, f"{DEBUG}=1 shows the traceback.")
@@ -83,29 +81,29 @@ def run_hydra(
 
 
 @contextmanager
-def ranking(folders: Sequence[tuple[Path, Path]], arguments: Sequence[str]) -> Iterator[None]:
-    """Inside, a sweep runs: at its end, however it ends, its runs are ranked.
+def ranking(arguments: Sequence[str]) -> Iterator[None]:
+    """Inside, a sweep may run: at its end, however it ends, its runs are ranked.
 
     Args:
-        folders: of the sweep and of each run so far, filled inside.
         arguments: of the command.
 
     Raises:
         UserError: a run failed in a way that was told when it failed.
     """
+    SweepFolder.current = None
     try:
         yield
     except Exception as error:
-        failed = finish(*folders[-1], arguments, whole=True) if folders else 0
+        failed = finish(SweepFolder.current, arguments, whole=True) if SweepFolder.current else 0
         if failed and isinstance(error, UserError) and not debugging():
             raise UserError(f"{failed} of the runs failed, as the table says. The first: {error}") from None
         raise
     except BaseException:
-        if folders:
-            finish(*folders[-1], arguments, whole=False)
+        if SweepFolder.current:
+            finish(SweepFolder.current, arguments, whole=False)
         raise
-    if folders:
-        finish(*folders[-1], arguments, whole=True)
+    if SweepFolder.current:
+        finish(SweepFolder.current, arguments, whole=True)
 
 
 @contextmanager
@@ -151,39 +149,10 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = paragraph_of(error, _keep_traceback(error, Path(HydraConfig.get().runtime.output_dir)))
+        told = paragraph_of(error, keep_traceback(error, Path(HydraConfig.get().runtime.output_dir)))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             overrides = " ".join(HydraConfig.get().overrides.task)
             log.error("job failed (%s): %s", overrides, told or error, exc_info=told is None)
         if told is None or debugging():
             raise
         raise UserError(told) from None
-
-
-def _keep_traceback(error: Exception, folder: Path) -> str:
-    """Write an error's traceback into the folder of its run; returns a sentence that says where it is."""
-    try:
-        with (folder / "error.log").open("a", encoding="utf-8") as file:
-            traceback.print_exception(error, file=file)
-    except OSError:  # it may be why the job failed
-        with suppress(OSError):
-            (folder / "error.log").unlink()
-        return f"{DEBUG}=1 shows the traceback."
-    return f"The traceback is in {folder / 'error.log'}"
-
-
-@contextmanager
-def own_wandb_run() -> Iterator[None]:
-    """End the Weights & Biases run that a job began.
-
-    wandb has one run for a process, and Lightning's logger takes one that is open: the next job of a sweep would go on
-    with the record of this one.
-    """
-    exit_code = 1
-    try:
-        yield
-        exit_code = 0
-    finally:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            wandb.finish(exit_code=exit_code)

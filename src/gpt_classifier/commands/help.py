@@ -22,12 +22,14 @@ class Application:
         examples: arguments.
         keys: the common ones: by file of `conf/`, as the command line has them.
         first: groups that come first; the others keep the order of the defaults list.
+        sweeps: whether it takes `-m`.
     """
 
     what: str
     examples: Sequence[str]
     keys: dict[str, Sequence[str]]
     first: Sequence[str] = ()
+    sweeps: bool = True
 
 
 APPLICATIONS = {
@@ -53,6 +55,16 @@ APPLICATIONS = {
             ),
         },
         first=("data", "model", "freeze", "pooling", "recipe", "optimizer", "scheduler"),
+    ),
+    "search": Application(
+        "Search for the settings of train that are best on validation; all options of train can be set for all trials.",
+        (
+            "model=gpt2-nano data=csv data.path=reviews.csv",
+            "model=gpt2-nano data=csv data.path=reviews.csv freeze=last_block hparams_search.trials=50",
+            "data=csv data.path=reviews.csv 'hparams_search.space.pooling=[mean,max]' hydra.run.dir=outputs/reviews",
+        ),
+        {"hparams_search/optuna": ("hparams_search.trials", "hparams_search.seed", "hparams_search.space")},
+        sweeps=False,
     ),
     "pretrain": Application(
         "Train a small GPT to continue text of your own.",
@@ -96,6 +108,8 @@ def page(name: str, config_dir: Path | None = None) -> str:
             lines += _told(key, f"{what}{_default(value)}", indent=2, width=20)
     lines += ["", "Flags:", ""]
     for flag, what in FLAGS.items():
+        if flag == "-m" and not about.sweeps:
+            continue
         lines += _told(flag, what, indent=2, width=20)
     return "\n".join(lines)
 
@@ -157,7 +171,7 @@ def _default(value: str) -> str:
         return " (default: the recipe's)"
     if value == "???":
         return " (required)"
-    return "" if value == "null" or value.startswith("${") else f" (default: {value})"
+    return "" if value in ("", "null") or value.startswith("${") else f" (default: {value})"
 
 
 def _told(name: str, what: str, indent: int, width: int) -> list[str]:

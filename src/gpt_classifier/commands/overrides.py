@@ -1,13 +1,13 @@
 """What a person meant with options that can't be composed."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from gpt_classifier.config import compose, conf_folder, files_in, meant
+from gpt_classifier.config import compose, conf_folder, files_in, meant, names_of
 from gpt_classifier.config import explain as explain_composing
 from gpt_classifier.errors import UserError
 from gpt_classifier.tables.reading import KINDS, ending_of
@@ -66,7 +66,7 @@ def explain(error: BaseException, arguments: Sequence[str], name: str) -> str:
     if wrong:
         group = wrong[0].partition("=")[0]
         return f"{wrong[0]}: expected the name of a file of conf/{group}, but it is a number."
-    return told if "has no such file" in told else f"The options can't be composed: {told}"
+    return told if "has no such file" in told or "needs the extra" in told else f"The options can't be composed: {told}"
 
 
 def _is_group(argument: str) -> bool:
@@ -89,13 +89,6 @@ def known_keys(arguments: Sequence[str], name: str) -> list[str]:
             cfg = compose(chosen, name)
         except UserError:
             continue
-        return list(_keys(OmegaConf.to_container(cfg, resolve=False), ""))
+        plain: Any = OmegaConf.to_container(cfg, resolve=False)
+        return list(names_of(plain))
     return []
-
-
-def _keys(node: Any, place: str) -> Iterator[str]:
-    for key, value in node.items():
-        if not str(key).startswith("_"):
-            yield f"{place}{key}"
-            if isinstance(value, dict):
-                yield from _keys(value, f"{place}{key}.")

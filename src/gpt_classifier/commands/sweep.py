@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.commands.arguments import started_as
 from gpt_classifier.errors import UserError, first_line
@@ -35,7 +37,17 @@ def tell_what_is_fixed(arguments: Sequence[str]) -> list[str]:
     for override in _parsed(arguments):
         swept[override.get_key_element()] = override.is_sweep_override()  # of the same key twice the last counts
     fixed = ",".join(f"'{key}'" for key, varies in swept.items() if not varies)
-    return [f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"]
+    remember = f"+hydra.callbacks.sweep_folder._target_={SweepFolder.__module__}.{SweepFolder.__qualname__}"
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]", remember]
+
+
+class SweepFolder(Callback):
+    """Where the sweep that is running has its runs; jobs may run in other processes, which can't tell this one."""
+
+    current: ClassVar[Path | None] = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        SweepFolder.current = Path(config.hydra.sweep.dir).absolute()
 
 
 def _parsed(overrides: Sequence[str]) -> Iterator[Override]:
@@ -98,13 +110,11 @@ def recorded() -> Iterator[None]:
     replace(record, status="finished").write(folder)
 
 
-def finish(folder: Path, run: Path, arguments: Sequence[str], whole: bool) -> int:
+def finish(folder: Path, arguments: Sequence[str], whole: bool) -> int:
     """Rank the runs of a sweep: a table on the terminal, `sweep.csv` and `sweep.html`.
 
     Args:
-        folder: of the sweep.
-        run: folder of its last run; earlier ones that were set otherwise, in a folder that was used before, are left
-            out.
+        folder: of the sweep; earlier runs in it that were set otherwise than its last are left out.
         arguments: of the command.
         whole: the sweep was not broken off, and its best configuration is measured on test.
 
@@ -114,24 +124,19 @@ def finish(folder: Path, run: Path, arguments: Sequence[str], whole: bool) -> in
     Raises:
         UserError: the files can't be written.
     """
-    from gpt_classifier.sweeps import report
+    from gpt_classifier.sweeps.report import conclude
     from gpt_classifier.sweeps.results import Sweep
 
-    sweep = Sweep.read(folder, run)
-    command = repeat(sweep.best_run.record.overrides, arguments) if sweep.best_run else ""
+    sweep = Sweep.of_last(folder)
+    if sweep is None:  # it failed before its first run began
+        return 0
     if not whole:
         sweep.note = (
             f"The sweep was broken off, and test was not measured. -m with hydra.sweep.dir={near(folder)}, the same "
             f"options and the values that are missing goes on with it."
         )
-    report.write(sweep, command)
-    print(report.table(sweep), flush=True)
-    if whole and sweep.best:  # after the table, which a second Ctrl-C can't take back
-        from gpt_classifier.sweeps.measuring import measure_best  # torch, which a sweep that failed may not have needed
-
-        measure_best(sweep)
-        report.write(sweep, command)
-    print(report.outcome(sweep, command, near(folder)), flush=True)
+    command = repeat(sweep.best_run.record.overrides, arguments) if sweep.best_run else ""
+    conclude(sweep, command, measure=whole)
     return len(sweep.unfinished)
 
 

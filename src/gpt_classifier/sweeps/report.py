@@ -5,13 +5,37 @@ import shlex
 from statistics import mean, stdev
 from typing import Any
 
+from markupsafe import Markup
+
 from gpt_classifier import pages
 from gpt_classifier.atomic import write_table, write_text
 from gpt_classifier.errors import printable
+from gpt_classifier.paths import near
 from gpt_classifier.sweeps.results import METRICS, Configuration, Sweep, SweepRun, metric_name, shown
 
 MOST_LINES = 20  # configurations and failures on the terminal; the page has all
 LONGEST = 40  # characters of a value on the terminal, of longer ones the end, which tells paths apart
+
+
+def conclude(sweep: Sweep, command: str, measure: bool) -> None:
+    """Tell what a sweep found, on the terminal and in its folder.
+
+    Args:
+        sweep: its runs.
+        command: repeats the best run; empty where there is none.
+        measure: whether the best configuration is measured on test.
+
+    Raises:
+        UserError: the files can't be written.
+    """
+    write(sweep, command)
+    print(table(sweep), flush=True)
+    if measure and sweep.best:  # after the table, which a second Ctrl-C can't take back
+        from gpt_classifier.sweeps.measuring import measure_best  # torch, which a sweep that failed may not have needed
+
+        measure_best(sweep)
+        write(sweep, command)
+    print(outcome(sweep, command, near(sweep.folder)), flush=True)
 
 
 def write(sweep: Sweep, command: str) -> None:
@@ -19,7 +43,7 @@ def write(sweep: Sweep, command: str) -> None:
 
     Args:
         sweep: measured on test or not.
-        command: repeats the best run; empty where there is none.
+        command: as `conclude` takes it.
 
     Raises:
         UserError: they can't be written.
@@ -42,7 +66,7 @@ def outcome(sweep: Sweep, command: str, folder: str) -> str:
 
     Args:
         sweep: as `write` takes it.
-        command: as `write` takes it.
+        command: as `conclude` takes it.
         folder: of the sweep, as a person writes it.
     """
     lines = [*sweep.notes()]
@@ -58,9 +82,11 @@ def outcome(sweep: Sweep, command: str, folder: str) -> str:
 
 def headline(sweep: Sweep) -> str:
     """How many runs of what, and what they are ranked by."""
-    finished = len(sweep.runs) - len(sweep.unfinished)
-    runs = f"{finished} of {len(sweep.runs)} runs finished" if sweep.unfinished else _count(finished, "run")
-    told = f"{runs}, {_count(len(sweep.ranking), 'configuration')}"
+    ended = len(sweep.runs) - len(sweep.unfinished)
+    what = "trial" if sweep.found else "run"
+    told = f"{ended} of {len(sweep.runs)} {what}s finished" if sweep.unfinished else _count(ended, what)
+    told += f", {len(sweep.pruned)} of them pruned" if sweep.pruned else ""
+    told += "" if sweep.found else f", {_count(len(sweep.ranking), 'configuration')}"
     if sweep.best is None:
         return f"{told}, without validation to rank them by"
     over = f"; mean ± s.d. over {', '.join(sweep.repeated)}" if sweep.repeated else ""
@@ -99,7 +125,8 @@ def _rows(sweep: Sweep) -> list[list[str]]:
     for rank, configuration in enumerate(sweep.ranking, 1):
         values = [_short(configuration.varied.get(key, "")) for key in _varied(sweep)]
         figures = [shown(configuration.values(metric), metric) for metric in _metrics(sweep)]
-        rows.append([str(rank), *values, *figures, str(len(configuration.runs)), _duration(_seconds(configuration))])
+        place = f"{rank} default" if sweep.default in configuration.runs else str(rank)
+        rows.append([place, *values, *figures, str(len(configuration.runs)), _duration(_seconds(configuration))])
     return rows
 
 
@@ -133,9 +160,10 @@ def _why(run: SweepRun) -> str:
 def page(sweep: Sweep, command: str) -> str:
     """The page as HTML that needs nothing beside it; links lead to the folders of the runs."""
     best = sweep.best
+    kind = "Search" if sweep.found else "Sweep"
     return pages.render(
         "sweep",
-        title=f"Sweep over {', '.join(sweep.keys)}" if sweep.keys else "Sweep",
+        title=f"{kind} over {', '.join(sweep.keys)}" if sweep.keys else kind,
         headline=headline(sweep),
         notes=sweep.notes(),
         tiles=_tiles(sweep),
@@ -143,7 +171,10 @@ def page(sweep: Sweep, command: str) -> str:
         tested=tested(sweep) if sweep.tested else "",
         command=command,
         metric=metric_name(sweep.metric),
-        chart=_chart(sweep),
+        pictures=_pictures(sweep),
+        evaluator=sweep.found.evaluator if sweep.found else "",
+        ended=len(sweep.ranking),
+        chart={} if sweep.found else _chart(sweep),
         head=_varied(sweep),
         metrics=[metric_name(metric) for metric in _metrics(sweep)],
         ranking=[_ranked(sweep, rank, configuration) for rank, configuration in enumerate(sweep.ranking, 1)],
@@ -161,8 +192,31 @@ def _tiles(sweep: Sweep) -> list[dict[str, str]]:
     if sweep.tested:
         values = [found.get(sweep.metric, math.nan) for found in sweep.tested]
         tiles.append({"value": shown(values, sweep.metric), "name": f"test {name} of the best"})
+    if sweep.default:
+        tiles.append({"value": shown([_of_default(sweep)], sweep.metric), "name": f"validation {name} of the default"})
     seconds = sum(run.seconds for run in sweep.runs if not math.isnan(run.seconds))
-    return [*tiles, {"value": f"{_duration(seconds)} s", "name": f"for {_count(len(sweep.runs), 'run')}"}]
+    what = "trial" if sweep.found else "run"
+    return [*tiles, {"value": f"{_duration(seconds)} s", "name": f"for {_count(len(sweep.runs), what)}"}]
+
+
+def _of_default(sweep: Sweep) -> float:
+    assert sweep.default is not None
+    return sweep.default.measured("val").get(sweep.metric, math.nan)
+
+
+def _pictures(sweep: Sweep) -> dict[str, Markup]:
+    """Of a search; none of any other sweep."""
+    if not sweep.found or not sweep.best:
+        return {}
+    from gpt_classifier.evaluation.pictures import svg  # with matplotlib and torch
+    from gpt_classifier.sweeps import pictures
+
+    drawn = {"history": svg(lambda: pictures.history(sweep), "history"), "importance": "", "parallel": ""}
+    if parts := sweep.found.importance:
+        drawn["importance"] = svg(lambda: pictures.importance(parts), "importance")
+    if len(sweep.ranking) > 1:
+        drawn["parallel"] = svg(lambda: pictures.parallel_coordinates(sweep), "parallel")
+    return {name: Markup(text) for name, text in drawn.items()}
 
 
 def _chart(sweep: Sweep) -> dict[str, Any]:
@@ -208,6 +262,7 @@ def _ranked(sweep: Sweep, rank: int, configuration: Configuration) -> dict[str, 
     seconds = _seconds(configuration)
     return {
         "rank": rank,
+        "default": sweep.default in configuration.runs,
         "varied": [configuration.varied.get(key, "") for key in _varied(sweep)],
         "figures": figures,
         "runs": len(configuration.runs),

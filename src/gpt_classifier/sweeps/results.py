@@ -32,8 +32,8 @@ class Record:
         number: its place in the sweep, from 0.
         varied: what the sweep varies, by key; values are texts as a person reads them.
         overrides: all that was set for it, as on the command line.
-        status: `finished`, `failed` or `interrupted`.
-        reason: why it failed.
+        status: `finished`, `pruned`, which is ended early by a search, `failed` or `interrupted`.
+        reason: why it failed or was pruned.
     """
 
     number: int
@@ -69,12 +69,19 @@ class SweepRun:
     Args:
         folder: of the run.
         record: what it said of itself.
-        found: its `metrics.json`; empty where it did not finish.
+        found: its `metrics.json`; empty where it failed or was interrupted.
     """
 
     folder: Path
     record: Record
     found: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> "SweepRun":
+        """From its folder."""
+        record, metrics = Record.read(folder), folder / "metrics.json"
+        done = record.status in ("finished", "pruned") and metrics.is_file()
+        return cls(folder, record, json.loads(metrics.read_text(encoding="utf-8")) if done else {})
 
     def measured(self, split: str) -> dict[str, Any]:
         """Metrics of its best epoch on a split; empty where these were not measured."""
@@ -113,6 +120,21 @@ class Configuration:
         return [math.nan if value is None else value for value in found]
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What is known of a search beside its runs, of which the first, number 0, is the default.
+
+    Args:
+        importance: the part of each option in how validation varies; they sum to 1. Empty while there are too few runs.
+        evaluator: the method that found it.
+        logarithmic: options that were searched on a logarithmic scale.
+    """
+
+    importance: dict[str, float]
+    evaluator: str
+    logarithmic: list[str]
+
+
 @dataclass
 class Sweep:
     """All runs of a sweep.
@@ -122,12 +144,14 @@ class Sweep:
         runs: in their order.
         tested: metrics on the test split of each run of the best configuration, where they were measured.
         note: what must be said of test, if anything.
+        found: what is known of the runs of a search; `None` of any other sweep.
     """
 
     folder: Path
     runs: list[SweepRun]
     tested: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
+    found: "Findings | None" = None
 
     @classmethod
     def read(cls, folder: Path, run: Path) -> "Sweep":
@@ -139,16 +163,17 @@ class Sweep:
                 not finish but did so at another attempt.
         """
         fixed = Record.read(run).fixed
-        runs = []
-        for path in folder.rglob(RECORD):
-            record, metrics = Record.read(path.parent), path.with_name("metrics.json")
-            done = record.status == "finished" and metrics.is_file()
-            found = json.loads(metrics.read_text(encoding="utf-8")) if done else {}
-            if record.fixed == fixed:
-                runs.append(SweepRun(path.parent, record, found))
+        found = (SweepRun.read(path.parent) for path in folder.rglob(RECORD))
+        runs = [run for run in found if run.record.fixed == fixed]
         finished = [run.record.varied for run in runs if run.record.status == "finished"]
         kept = [run for run in runs if run.record.status == "finished" or run.record.varied not in finished]
         return cls(folder, sorted(kept, key=lambda run: (run.record.number, run.folder.name)))
+
+    @classmethod
+    def of_last(cls, folder: Path) -> "Sweep | None":
+        """The runs of a folder that are set as the one that began or ended last; `None` where there is none."""
+        last = max(folder.rglob(RECORD), key=lambda path: path.stat().st_mtime, default=None)
+        return None if last is None else cls.read(folder, last.parent)
 
     @property
     def keys(self) -> list[str]:
@@ -161,7 +186,12 @@ class Sweep:
 
     @property
     def unfinished(self) -> list[SweepRun]:
-        return [run for run in self.runs if run.record.status != "finished"]
+        """Runs that failed or were interrupted."""
+        return [run for run in self.runs if run.record.status not in ("finished", "pruned")]
+
+    @property
+    def pruned(self) -> list[SweepRun]:
+        return [run for run in self.runs if run.record.status == "pruned"]
 
     @property
     def _monitored(self) -> list[str]:
@@ -196,6 +226,12 @@ class Sweep:
         """`None` where no run measured validation."""
         best = self.ranking[0] if self.ranking else None
         return None if best is None or math.isnan(mean(best.values(self.metric))) else best
+
+    @property
+    def default(self) -> SweepRun | None:
+        """Of a search the run that chose nothing; `None` of any other sweep, or where it did not finish."""
+        first = next((run for run in self.runs if run.record.number == 0), None) if self.found else None
+        return first if first and first.record.status == "finished" else None
 
     @property
     def best_run(self) -> SweepRun | None:

@@ -30,6 +30,7 @@ from gpt_classifier.training.callbacks import FillPrefix, OwnSignals, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.linear_probe import FitHead, can_probe
+from gpt_classifier.training.loggers import build_logger
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.recipe import AUTO
 
@@ -64,9 +65,9 @@ def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -
     callbacks = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
     probed = cfg.head_init == "linear_probe"
     parts: dict[str, Any] = {
-        "callbacks": [OwnSignals(), FillPrefix(), *([FitHead()] if probed else []), *callbacks],
+        "callbacks": [OwnSignals(), FillPrefix(), *([FitHead()] if probed else []), *callbacks, *context.callbacks],
         "logger": [
-            _build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items() if logger is not None
+            build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items() if logger is not None
         ],
         "precision": resolve_precision(
             cfg.trainer.precision, cfg.trainer.accelerator, empty_backbone(backbone_config(cfg)).width
@@ -90,15 +91,6 @@ def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -
     if trainer.world_size > 1:
         _check_processes(cfg, trainer, context)
     return trainer
-
-
-def _build_logger(name: str, config: DictConfig) -> Any:
-    try:
-        return instantiate(config)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ImportError):
-            raise UserError(f'logger={name} needs the extra of that name: pip install -e ".[{name}]"') from error
-        raise
 
 
 def _check_processes(cfg: DictConfig, trainer: Trainer, context: RunContext) -> None:

@@ -1,8 +1,10 @@
 """What a run is told beside its configuration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from lightning import Callback
 
 from gpt_classifier.data.sources import Source
 from gpt_classifier.models.pooling import Pooling
@@ -21,6 +23,7 @@ class RunContext:
         pooling: makes the pooling from the width of the hidden states, instead of what the configuration names.
         interruptible: Ctrl-C ends training but not the process, and what was learned so far is the result.
         progress: whether a run without a folder shows a bar.
+        callbacks: Lightning's, after those that the configuration names.
     """
 
     folder: Path | None
@@ -31,6 +34,7 @@ class RunContext:
     pooling: Callable[[int], Pooling] | None = None
     interruptible: bool = False
     progress: bool = True
+    callbacks: Sequence[Callback] = ()
 
     def title(self) -> str:
         """The run in one line."""
