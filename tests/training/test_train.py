@@ -412,7 +412,7 @@ def test_accumulated_small_batches_are_one_large_one(train: Callable[..., Run]) 
         (["+trainer.limit_test_batches=1"], "trainer.limit_test_batches can't be set"),
         (["+trainer.overfit_batches=1"], "trainer.overfit_batches can't be set"),
         (["+trainer.accelerators=cpu"], "unexpected keyword argument 'accelerators'"),
-        (["data.truncate=middle"], "data.truncate: expected head or tail"),
+        (["data.truncate=middle"], "data.truncate: expected head, tail, head_tail or error"),
         (["freeze=last_n_blocks", "freeze.n=3"], "freeze.n: expected 1 to 2"),
         (["model.weights=nowhere.pth"], "nowhere.pth does not exist"),
         (["model.weights=pretrained", "model.hub=null"], "no released weights"),
