@@ -13,13 +13,14 @@ from gpt_classifier.errors import UserError
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.pooling import LastToken
+from gpt_classifier.sweeps.space import read_space
 from gpt_classifier.training.build import resolve_precision
 
 CONF = ROOT / "conf"
 FILES = sorted(
     path.relative_to(CONF)
     for path in CONF.glob("*/*.yaml")
-    if path.stem != "base" and path.parent.name != "pretraining"
+    if path.stem != "base" and path.parent.name not in ("hparams_search", "pretraining")
 )
 
 
@@ -38,6 +39,15 @@ def test_pretraining_composes(name: str) -> None:
     model = GPT(instantiate(cfg.model.backbone, n_layer=1)).initialise()
     optimizer = instantiate(cfg.optimizer)(model)
     assert instantiate(cfg.scheduler)(optimizer, total_steps=10).get_last_lr()[0] > 0
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "hparams_search").glob("*.yaml")), ids=lambda path: path.stem)
+def test_searches_compose(path: Path) -> None:
+    pytest.importorskip("optuna")
+    cfg = compose([f"hparams_search={path.stem}"], "search")
+    instantiate(cfg.hparams_search.sampler, seed=1)
+    assert cfg.hparams_search.pruner is None or instantiate(cfg.hparams_search.pruner)
+    assert read_space(cfg)
 
 
 @pytest.mark.parametrize(("name", "millions"), [("small", 124), ("medium", 355), ("large", 774), ("xl", 1558)])

@@ -53,13 +53,11 @@ def parallel_coordinates(sweep: Sweep) -> Figure:
         axes.plot(range(len(keys)), heights, color=shades.to_rgba(value), linewidth=3 if best else 1.2, alpha=0.9)
     for place, scale in enumerate(scales):
         axes.axvline(place, color="gray", linewidth=0.8)
-        for height, name in scale.ticks():
-            axes.annotate(
-                plain(name), (place, height), (4, 0), textcoords="offset points", fontsize="small", va="center"
-            )
+        for height, name in scale.ticks():  # above the lines, which end at their height
+            axes.text(place + 0.03, height + 0.015, plain(name), fontsize="small", va="bottom")
     axes.set_xticks(range(len(keys)), [_two_lines(key) for key in keys], fontsize="small")
     axes.set_yticks([])
-    axes.set(xlim=(-0.1, len(keys) - 0.35), ylim=(-0.06, 1.06))
+    axes.set(xlim=(-0.1, len(keys) - 0.35), ylim=(-0.04, 1.1))
     axes.grid(False)
     for side in axes.spines.values():
         side.set_visible(False)
@@ -78,7 +76,7 @@ def importance(parts: dict[str, float]) -> Figure:
     for place, value in zip(places, parts.values(), strict=True):
         axes.annotate(f"{value:.0%}", (value, place), (3, 0), textcoords="offset points", va="center", fontsize="small")
     axes.set_yticks(places, [plain(key, 30) for key in parts], fontsize="small")
-    axes.set(xlim=(0, 1.08 * max(parts.values())), ylim=(len(parts) - 0.5, -0.5), xlabel="importance")
+    axes.set(xlim=(0, 1.15 * max(parts.values())), ylim=(len(parts) - 0.5, -0.5), xlabel="importance")
     axes.grid(False, axis="y")
     return figure
 
