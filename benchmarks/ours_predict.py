@@ -10,8 +10,8 @@ from messages import many_messages
 
 from gpt_classifier.artifact import Spec, pooling_state
 from gpt_classifier.device import best_device, prepare_process
-from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.families import load_classifier
+from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.gpt import GPTConfig
 from gpt_classifier.models.pooling import LastToken
 from gpt_classifier.tasks import SingleLabel
