@@ -150,6 +150,10 @@ def test_checkpoint_of_another_family_and_tokenizer_without_padding_are_told(
     with pytest.raises(SystemExit):
         run()
     assert "model.tokenizer: expected one with a token for padding" in capsys.readouterr().err
+    (bert / "config.json").write_text(json.dumps(told | {"is_decoder": True}))
+    with pytest.raises(SystemExit):
+        run()
+    assert "model.backbone.settings: expected those of an encoder with is_decoder=false" in capsys.readouterr().err
     (bert / "config.json").write_text(json.dumps(told | {"model_type": "llama"}))
     with pytest.raises(SystemExit):
         run()

@@ -68,6 +68,13 @@ def test_positions_of_roberta_do_not_depend_on_its_token_for_padding() -> None:
     assert backbone.context == 38  # of 40 embeddings of positions two belong to no token
 
 
+def test_no_attention_is_without_a_key() -> None:
+    backbone = build(config_of("modernbert"))
+    x, lengths = torch.randn(2, 20, 24), torch.tensor([20, 1])
+    for mask, _ in backbone.shared(x, lengths).values():
+        assert mask.any(dim=-1).all()  # kernels may make nan of a softmax over nothing, which padding would pass on
+
+
 @every_encoder
 def test_settings_of_weights_are_read_back_from_their_file(name: str, tmp_path: Path) -> None:
     write(name, tmp_path)

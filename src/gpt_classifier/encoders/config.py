@@ -57,15 +57,8 @@ INDIFFERENT = {
     *("initializer_range", "initializer_cutoff_factor", "sinusoidal_pos_embds", "use_cache", "tie_word_embeddings"),
     *("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "classifier_dropout", "classifier_bias"),
     *("classifier_activation", "classifier_pooling", "seq_classif_dropout", "qa_dropout", "pooler_dropout"),
-    *(
-        "pooler_hidden_act",
-        "pooler_hidden_size",
-        "legacy",
-        "decoder_bias",
-        "sparse_prediction",
-        "sparse_pred_ignore_index",
-    ),
-    *("deterministic_flash_attn", "is_decoder", "add_cross_attention"),
+    *("pooler_hidden_act", "pooler_hidden_size", "legacy", "decoder_bias", "sparse_prediction"),
+    *("sparse_pred_ignore_index", "deterministic_flash_attn", "is_decoder", "add_cross_attention"),
 }
 """Settings of heads, of fresh weights and of what is not computed here: no hidden state depends on them."""
 
@@ -93,7 +86,7 @@ class EncoderConfig:
         if self.architecture is not None and self.architecture not in ARCHITECTURES:
             raise OptionError("architecture", f"one of {', '.join(ARCHITECTURES)}", self.architecture)
         if (self.architecture is None) != (self.settings is None):
-            raise OptionError("settings", "those of an architecture, or null with {field} null too", self.settings)
+            raise OptionError("settings", f"those of the architecture {self.architecture}", self.settings or "null")
         if self.dropout is not None:
             expect_number("dropout", self.dropout, 0, 1)
 

@@ -65,7 +65,11 @@ def _check_config(config: EncoderConfig, path: Path) -> None:
             f"{path}, whose model_type is {architecture}",
             "Choose a model of that architecture, or model=encoder, which takes all of it from the config.json.",
         )
-    theirs = relevant(EncoderConfig(architecture, settings, dropout=0.0))
+    try:
+        theirs = relevant(EncoderConfig(architecture, settings, dropout=0.0))
+    except OptionError as error:
+        error.field = "weights"  # whose settings they are
+        raise
     ours = relevant(EncoderConfig(config.architecture, config.settings, dropout=0.0))
     other = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
     if other:

@@ -158,7 +158,9 @@ def load_data(cfg: DictConfig, source: Source | None = None, pooling: Pooling | 
         source: texts and labels instead of those that it names.
         pooling: instead of the one that it names.
     """
-    backbone = empty_backbone(backbone_config(cfg))
+    config = backbone_config(cfg)
+    with option_group("model.backbone"):
+        backbone = empty_backbone(config)
     with option_group("model"):
         tokenizer = tokenizer_of(cfg.model.tokenizer, cfg.model.weights, cfg.model.hub, cfg.model.revision)
         expect_vocabulary(tokenizer, str(cfg.model.tokenizer or cfg.model.hub), backbone.vocab_size, cfg.model.weights)
