@@ -289,6 +289,23 @@ def test_missing_extra_is_told_before_anything_is_downloaded(
     assert ranges(server) == []
 
 
+def test_split_of_the_third_bonus_is_its_scripts(tmp_path: Path) -> None:
+    (tmp_path / "copy.tar.gz").write_bytes(ARCHIVE)
+    given = [f"data.path={tmp_path}/copy.tar.gz", "model=gpt2-nano"]
+    data = load_data(compose(["experiment=imdb/08_logistic_regression", *given]))
+    rows = [  # as the script reads the folders and shuffles, twice
+        review(split, label, number)
+        for split in ("test", "train")
+        for label in ("pos", "neg")
+        for number in sorted(range(EACH), key=lambda number: name_of(split, label, number))
+    ]
+    frame = pd.DataFrame({"text": rows})
+    for _ in range(2):
+        frame = frame.sample(frac=1, random_state=123).reset_index(drop=True)
+    for split, (start, end) in {"train": (0, 56), "val": (56, 64), "test": (64, 80)}.items():
+        assert data.split_frame(split)["text"].tolist() == frame["text"][start:end].tolist()
+
+
 def test_texts_of_a_run_are_read_from_the_archive_again(tmp_path: Path) -> None:
     (tmp_path / "copy.tar.gz").write_bytes(ARCHIVE)
     cfg = compose(["model=gpt2-nano", "data=imdb", f"data.path={tmp_path}/copy.tar.gz", "data.keep_texts=false"])

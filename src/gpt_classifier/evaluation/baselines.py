@@ -209,8 +209,11 @@ def fit_best(train: Labelled, val: Labelled, name: str = BEST) -> Baseline | Non
         OptionError: there is no family of that name.
         UserError: scikit-learn is not installed.
     """
-    found = fit_baselines(train, val, () if name == BEST else (name,))
-    return max(found, key=lambda baseline: baseline.val_accuracy, default=None)
+    found = list(fit_baselines(train, val, () if name == BEST else (name,)))
+    if not found:
+        return None
+    best = max(found, key=lambda baseline: baseline.val_accuracy)
+    return replace(best, candidates=sum(one.candidates for one in found), seconds=sum(one.seconds for one in found))
 
 
 def fit_family(family: Family, train: Labelled, val: Labelled) -> tuple[Baseline, _Features] | None:
