@@ -107,7 +107,7 @@ def _asked(cfg: DictConfig) -> dict[str, Any]:
 def _combinations(
     experiment: str, overrides: Sequence[str], config_dir: Path | None
 ) -> Iterator[tuple[tuple[str, ...], DictConfig]]:
-    """The overrides of each of an experiment's questions and its configuration; none of the one that it mostly asks."""
+    """The overrides of each of an experiment's questions, none of its only one, and its configuration."""
     cfg = compose([f"experiment={experiment}", *overrides], config_dir=config_dir)
     each = _asked(cfg).get("each") or {}
     if not isinstance(each, dict) or not all(isinstance(values, list) and values for values in each.values()):

@@ -70,17 +70,18 @@ def test_words_are_hashed_where_counting_them_takes_too_much_memory(
     assert not fitted
     assert hashed.name == "hashed words, linear SVM"
     assert hashed.val_accuracy == 1.0 == hashed.model.score(*VAL)
-    assert "; counting the words of 0 million characters would take 0 GB" in hashed.chosen
+    assert "; counting words would take 0.0 GB for 0.0 million characters" in hashed.chosen
 
 
 def test_a_family_that_takes_too_much_memory_is_left_out_and_the_others_are_not(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     characters = sum(map(len, TRAIN[0]))
     monkeypatch.setattr(baselines, "MOST_MEMORY", baselines.WORD_BYTES * characters + 1)
     names = [baseline.name for baseline in fit_baselines(TRAIN, VAL)]
     assert "word n-grams, TF-IDF, LinearSVC" in names
     assert not any("character" in name or "hashed" in name for name in names)
+    assert "character n-grams, TF-IDF, LinearSVC is left out: it would take 0.0 GB" in caplog.text
 
 
 def test_hashed_words_take_fewer_columns_with_more_classes(monkeypatch: pytest.MonkeyPatch) -> None:

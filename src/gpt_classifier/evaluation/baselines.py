@@ -1,6 +1,7 @@
 """scikit-learn's classifiers at their best: what a fine-tuned model has to beat."""
 
 import copy
+import logging
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from gpt_classifier.errors import OptionError, UserError
+
+log = logging.getLogger(__name__)
 
 Labelled = tuple[Sequence[str], Sequence[str]]
 """Texts and their labels."""
@@ -181,6 +184,7 @@ def fit_baselines(train: Labelled, val: Labelled, only: Collection[str] = ()) ->
             continue
         if not wanted and family.memory * characters > MOST_MEMORY:
             too_large.append(family)
+            log.warning("%s is left out: it %s", family.name, _needed(family.memory, characters))
             continue
         fitted = fit_family(family, train, val)
         if fitted is None:
@@ -192,9 +196,11 @@ def fit_baselines(train: Labelled, val: Labelled, only: Collection[str] = ()) ->
     if len(kept) == 2:
         yield fit_together(kept["words"], kept["characters"], train, val)
     if HASHED in only or any(family.memory == WORD_BYTES for family in too_large):
-        memory = WORD_BYTES * characters / 1e9
-        reason = f"counting the words of {characters / 1e6:,.0f} million characters would take {memory:,.0f} GB"
-        yield fit_hashed(train, val, "" if HASHED in only else reason)
+        yield fit_hashed(train, val, "" if HASHED in only else f"counting words {_needed(WORD_BYTES, characters)}")
+
+
+def _needed(memory: int, characters: int) -> str:
+    return f"would take {memory * characters / 1e9:,.1f} GB for {characters / 1e6:,.1f} million characters"
 
 
 def fit_best(train: Labelled, val: Labelled, name: str = BEST) -> Baseline | None:
