@@ -22,7 +22,7 @@ def test_it_leaves_what_it_measured_and_what_validation_chose(tmp_path: Path, ev
     assert metrics["last"].keys() - {"epoch", "step"} == splits
     assert metrics["last"]["val"]["accuracy"] > 0.8
     assert metrics["note"].startswith("word n-grams, TF-IDF, LinearSVC: 1-")
-    assert metrics["settings"]["procedure.family"] == "words"
+    assert (metrics["settings"]["procedure.family"], metrics["settings"]["monitor"]) == ("words", "accuracy")
     assert metrics["seconds"]["run"] >= metrics["seconds"]["training"] > 0
 
 

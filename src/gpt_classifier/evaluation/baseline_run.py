@@ -22,6 +22,9 @@ from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.hyperparameters import describe_settings
 from gpt_classifier.training.run import what_to_measure
 
+CHOOSES = "accuracy"
+"""What the best candidate is best at, whatever `monitor` says."""
+
 log = logging.getLogger(__name__)
 
 
@@ -114,7 +117,8 @@ def _write(
     """`metrics.json`, of the form that runs of transformers leave."""
     assert context.folder is not None
     stage: dict[str, Any] = {"epoch": 0, "step": 0, **result.measured}
-    settings = describe_settings(config, context) | {"procedure.family": config.procedure.family}
+    own = {"procedure.family": config.procedure.family, "monitor": CHOOSES}
+    settings = describe_settings(config, context) | own
     classifier = result.baseline.model[-1]
     weights = getattr(classifier, "coef_", getattr(classifier, "feature_log_prob_", np.empty(0)))
     write_json(

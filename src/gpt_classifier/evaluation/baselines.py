@@ -73,7 +73,8 @@ class Baseline:
 
     def __str__(self) -> str:
         right = f"{self.val_accuracy:.2%} of validation right"
-        return f"{self.name}: the best of {self.candidates} ({self.chosen}) has {right}, {self.seconds:.0f} s"
+        chosen = f" ({self.chosen})" if self.chosen else ""
+        return f"{self.name}: the best of {self.candidates}{chosen} has {right}, {self.seconds:.0f} s"
 
 
 @dataclass(frozen=True)
