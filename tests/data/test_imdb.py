@@ -112,13 +112,19 @@ def test_line_breaks_are_as_published_or_replaced(local: Callable[..., Imdb], li
     assert local(line_breaks=line_breaks).load().frame["text"][0].startswith(f"A pos review.{between}It is")
 
 
+@pytest.mark.parametrize(
+    "damaged", [lambda content: content[:100], lambda content: content[:4] + bytes(2000) + content[2004:]]
+)
 def test_archive_is_read_once_and_again_where_its_file_is_damaged(
-    local: Callable[..., Imdb], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: Callable[..., Imdb],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: Callable[[bytes], bytes],
 ) -> None:
     source = local()
     before = source.load().frame
     (kept,) = (tmp_path / "cache").rglob("*.parquet")
-    kept.write_bytes(kept.read_bytes()[:100])
+    kept.write_bytes(damaged(kept.read_bytes()))
     pd.testing.assert_frame_equal(source.load().frame, before)
     monkeypatch.delattr(review_archive, "read_archive")
     pd.testing.assert_frame_equal(source.load().frame, before)
