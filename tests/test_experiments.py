@@ -163,20 +163,27 @@ def test_runs_are_done_once_and_make_a_table(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "chart.png").stat().st_size > 10_000
 
 
-def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
-    failing = tmp_path / "failing.py"
-    failing.write_text(
-        "import sys\n"
-        "if 'seed=1' in sys.argv:\n"
-        "    sys.exit('no such file: messages.csv\\n\\nSet the environment variable HYDRA_FULL_ERROR=1')\n"
-        "import json, pathlib\n"
-        "folder = pathlib.Path(sys.argv[-1].split('=', 1)[1].strip(\"'\"))\n"
-        "last = {split: {'accuracy': 0.5} for split in ('train', 'val', 'test')}\n"
-        "run = {'last': last, 'seconds': {'run': 1.0}, 'parameters': {'trained': 3}, 'peak_memory_gb': None}\n"
-        "(folder / 'metrics.json').write_text(json.dumps(run))\n"
-    )
-    runner = Runner([sys.executable, str(failing)], tmp_path / "runs", lambda line: None)
-    answers, failures = runner.answer(find_questions(["book/01_setting"]), [1, 2])
+FAKE = (
+    "import sys\n"
+    "if 'seed=1' in sys.argv:\n"
+    "    sys.exit('no such file: messages.csv\\n\\nSet the environment variable HYDRA_FULL_ERROR=1')\n"
+    "import json, pathlib\n"
+    "folder = pathlib.Path(sys.argv[-1].split('=', 1)[1].strip(\"'\"))\n"
+    "last = {split: {'accuracy': 0.5} for split in ('train', 'val', 'test')}\n"
+    "run = {'last': last, 'seconds': {'run': 1.0}, 'parameters': {'trained': 3}, 'peak_memory_gb': None}\n"
+    "(folder / 'metrics.json').write_text(json.dumps({**run, 'note': 'words, C=1'}))\n"
+)
+"""A command that takes the place of a run and fails with seed 1."""
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Runner:
+    (tmp_path / "fake.py").write_text(FAKE)
+    return Runner([sys.executable, str(tmp_path / "fake.py")], tmp_path / "runs", lambda line: None)
+
+
+def test_a_run_that_fails_is_reported_and_the_others_go_on(fake: Runner) -> None:
+    answers, failures = fake.answer(find_questions(["book/01_setting"]), [1, 2])
     assert len(failures) == 1
     assert "row book/01_setting, seed 1" in failures[0]
     assert "no such file: messages.csv" in failures[0]
@@ -194,3 +201,45 @@ def test_one_command_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
         runner.answer(questions, [1])
     _, failures = runner.answer(questions, [1])
     assert "failed with status 1" in failures[0]
+
+
+def with_question(tmp_path: Path, question: str) -> Path:
+    """A folder with an experiment of one's own."""
+    (tmp_path / "experiment").mkdir()
+    text = f"# @package _global_\ndefaults: [/experiment/quickstart]\nquestion: {question}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    return tmp_path
+
+
+def test_an_experiment_may_ask_about_each_of_several_values(tmp_path: Path) -> None:
+    folder = with_question(tmp_path, "{asks: how much, each: {seed: [1], data.train_size: [64, 128]}}")
+    questions = find_questions(["mine"], config_dir=folder)
+    assert [question.row for question in questions] == [
+        "mine seed=1 data.train_size=64",
+        "mine seed=1 data.train_size=128",
+    ]
+    assert questions[1].overrides == ("experiment=mine", "seed=1", "data.train_size=128")
+    (given,) = find_questions(["mine"], ["data.train_size=70"], config_dir=folder)
+    assert given.overrides == ("experiment=mine", "seed=1", "data.train_size=70")
+
+
+@pytest.mark.parametrize("each", ["[1, 2]", "{seed: 1}", "{seed: []}"])
+def test_values_to_ask_about_are_lists(tmp_path: Path, each: str) -> None:
+    with pytest.raises(UserError, match=r"mine: question\.each: expected options, each with a list of values"):
+        find_questions(["mine"], config_dir=with_question(tmp_path, f"{{each: {each}}}"))
+
+
+def test_a_linear_row_is_run_once_and_says_what_was_chosen(tmp_path: Path, fake: Runner) -> None:
+    folder = with_question(tmp_path, "{asks: words, note: a note}")
+    questions = find_questions(["mine"], ["procedure=baseline"], config_dir=folder)
+    answers, failures = fake.answer(questions, [2, 1, 3])
+    assert not failures
+    assert answers[0].seconds == [1.0]
+    head, _, row = table(questions, answers).splitlines()
+    assert head.endswith("| peak memory, GB | notes |")
+    assert row.endswith("| a note; words, C=1 |")
+    assert as_frame(answers)["notes"].tolist() == ["a note; words, C=1"]
+
+
+def test_a_table_without_notes_has_no_column_for_them() -> None:
+    assert "notes" not in table(find_questions(["quickstart"]), [])

@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -24,6 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.config import compose, conf_folder
 from gpt_classifier.errors import OptionError, expect_number
+
+BASELINE = "gpt_classifier.evaluation.baseline_run.run_baseline"
+"""What `procedure=baseline` calls: of a configuration it reads the data alone, and no seed."""
 
 READ_AT_EVERY_START = 64 * 2**20
 """Files of at most that many bytes are hashed at every start; the hashes of larger ones are remembered."""
@@ -42,6 +46,9 @@ class Question:
         identity: hash of the composed settings and of the content of the files they name. Questions with the same
             identity share their runs.
         not_run: why it is not run; empty if it is.
+        note: what must be said beside its results; empty if nothing.
+        once: whether seeds make no difference, so that one is run.
+        released: the repository of the Hugging Face Hub that its weights are from; empty if none.
     """
 
     experiment: str
@@ -51,6 +58,13 @@ class Question:
     overrides: tuple[str, ...]
     identity: str
     not_run: str = ""
+    note: str = ""
+    once: bool = False
+    released: str = ""
+
+    def seeds(self, seeds: Sequence[int]) -> Sequence[int]:
+        """Those of some seeds that it is run with."""
+        return () if self.not_run else seeds[:1] if self.once else seeds
 
 
 def has_experiment(name: str, config_dir: Path | None = None) -> bool:
@@ -62,7 +76,10 @@ def has_experiment(name: str, config_dir: Path | None = None) -> bool:
 def find_questions(
     experiments: Sequence[str], overrides: Sequence[str] = (), config_dir: Path | None = None
 ) -> list[Question]:
-    """A question for each experiment, its row named after it.
+    """A question for each experiment, its row named after it, or several.
+
+    Where its `question.each` names options with several values, there is one for each combination of these, and its row
+    ends with them; an option that is among the overrides has the value that it has there.
 
     Args:
         experiments: files below `experiment/`, without `.yaml`.
@@ -74,20 +91,67 @@ def find_questions(
         UserError: an experiment that does not exist, or an override that does not fit.
     """
     content = functools.cache(_content)
-    return [_question(experiment, overrides, config_dir, content) for experiment in experiments]
+    return [
+        _question(experiment, chosen, overrides, cfg, content)
+        for experiment in experiments
+        for chosen, cfg in _combinations(experiment, overrides, config_dir)
+    ]
+
+
+def _asked(cfg: DictConfig) -> dict[str, Any]:
+    """The node `question` of an experiment."""
+    asked: Any = OmegaConf.to_container(cfg.question) if OmegaConf.is_config(cfg.get("question")) else {}
+    return asked
+
+
+def _combinations(
+    experiment: str, overrides: Sequence[str], config_dir: Path | None
+) -> Iterator[tuple[tuple[str, ...], DictConfig]]:
+    """The overrides of each of an experiment's questions, none of its only one, and its configuration."""
+    cfg = compose([f"experiment={experiment}", *overrides], config_dir=config_dir)
+    each = _asked(cfg).get("each") or {}
+    if not isinstance(each, dict) or not all(isinstance(values, list) and values for values in each.values()):
+        raise OptionError(
+            f"{experiment}: question.each", "options, each with a list of values, such as {freeze: [none, lora]}", each
+        )
+    given = {override.partition("=")[0] for override in overrides}
+    axes = [[f"{key}={value}" for value in values] for key, values in each.items() if key not in given]
+    for chosen in product(*axes):
+        yield (
+            chosen,
+            compose([f"experiment={experiment}", *chosen, *overrides], config_dir=config_dir) if chosen else cfg,
+        )
 
 
 def _question(
-    experiment: str, overrides: Sequence[str], config_dir: Path | None, content: Callable[[Path, str], Any]
+    experiment: str,
+    chosen: Sequence[str],
+    overrides: Sequence[str],
+    cfg: DictConfig,
+    content: Callable[[Path, str], Any],
 ) -> Question:
-    command = [f"experiment={experiment}", *overrides]
-    cfg = compose(command, config_dir=config_dir)
-    asked: Any = OmegaConf.to_container(cfg.question) if OmegaConf.is_config(cfg.get("question")) else {}
+    asked = _asked(cfg)
     published = asked.get("published")
     if published is not None:
         expect_number(f"{experiment}: question.published (percent)", published, 0, 100)
-    asks = str(asked.get("asks", experiment))
-    return Question(experiment, experiment, asks, published, tuple(command), _identity(cfg, content))
+    reads_texts = cfg.procedure.get("_target_") == BASELINE
+    return Question(
+        experiment,
+        " ".join([experiment, *chosen]),
+        str(asked.get("asks", experiment)),
+        published,
+        (f"experiment={experiment}", *chosen, *overrides),
+        _identity(cfg, content),
+        note=str(asked.get("note", "")),
+        once=reads_texts,
+        released="" if reads_texts else _released(cfg),
+    )
+
+
+def _released(cfg: DictConfig) -> str:
+    """The repository that a run's weights are from, if they do not come with the package."""
+    hub = cfg.model.get("hub")
+    return str(hub) if cfg.model.weights == "pretrained" and hub and not (ASSETS / str(hub)).is_dir() else ""
 
 
 def _identity(cfg: DictConfig, content: Callable[[Path, str], Any]) -> str:
@@ -102,6 +166,8 @@ def _identity(cfg: DictConfig, content: Callable[[Path, str], Any]) -> str:
     weights = str(ASSETS / str(cfg.model.hub)) if cfg.model.weights == "pretrained" else str(cfg.model.weights)
     if Path(weights).expanduser().is_dir():
         settings["model"]["weights"] = content(memory, weights)
+    if settings["procedure"].get("_target_") == BASELINE:
+        settings = {group: settings[group] for group in ("data", "procedure")}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
@@ -151,6 +217,7 @@ class Answer:
         seconds: of each whole run, evaluations included.
         parameters: number of trained parameters.
         memory_gb: the largest peak memory of a run in GB (10^9 bytes); `None` if unknown.
+        note: what the first run must say beside them; empty if nothing.
     """
 
     question: Question
@@ -158,6 +225,7 @@ class Answer:
     seconds: list[float]
     parameters: int
     memory_gb: float | None
+    note: str = ""
 
 
 class Runner:
@@ -210,7 +278,7 @@ class Runner:
     ) -> tuple[list[Answer], list[str]]:
         wanted: dict[tuple[str, int], Question] = {}
         for question in questions:
-            for seed in () if question.not_run else seeds:
+            for seed in question.seeds(seeds):
                 wanted.setdefault((question.identity, seed), question)
         waiting = [(key, q) for key, q in wanted.items() if not self._is_done(q, key[1])]
         if len(waiting) < len(wanted):
@@ -267,8 +335,8 @@ class Runner:
         printed = [line for line in lines if line.strip() and "HYDRA_FULL_ERROR" not in line] or ["no output"]
         return f"failed with status {code}: {printed[-1]} (whole output in {folder / 'output.txt'})"
 
-    def _collect(self, question: Question, seeds: Iterable[int]) -> Answer | None:
-        runs = [self._result(question, seed) for seed in seeds if self._is_done(question, seed)]
+    def _collect(self, question: Question, seeds: Sequence[int]) -> Answer | None:
+        runs = [self._result(question, seed) for seed in question.seeds(seeds) if self._is_done(question, seed)]
         if not runs:
             return None
         memory = [run["peak_memory_gb"] for run in runs if run["peak_memory_gb"] is not None]
@@ -278,6 +346,7 @@ class Runner:
             [run["seconds"]["run"] for run in runs],
             runs[0]["parameters"]["trained"],
             max(memory) if memory else None,
+            runs[0].get("note", ""),
         )
 
 
@@ -286,10 +355,15 @@ def _duration(seconds: float) -> str:
 
 
 def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
-    """A Markdown table: accuracies of the last weights in percent, mean ± standard deviation over seeds."""
+    """A Markdown table: accuracies of the last weights in percent, mean ± standard deviation over seeds.
+
+    It has a column of notes where there are any.
+    """
     found = {answer.question.row: answer for answer in answers}
     head = ["row", "question", "training", "validation", "test", "published test", "seeds", "seconds"]
     head += ["trained parameters", "peak memory, GB"]
+    noted = any(question.note for question in questions) or any(answer.note for answer in answers)
+    head += ["notes"] * noted
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for question in questions:
         answer = found.get(question.row)
@@ -302,6 +376,8 @@ def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
             memory = "" if answer.memory_gb is None else f"{answer.memory_gb:.2f}"
             seconds = f"{mean(answer.seconds):.0f}"
             cells += [published, str(len(answer.seconds)), seconds, f"{answer.parameters:,}", memory]
+        notes = (question.note, answer.note if answer else "")
+        cells += ["; ".join(filter(None, notes))] * noted
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -322,7 +398,8 @@ def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
             row |= {f"{split}_mean": mean(values), f"{split}_sd": stdev(values) if len(values) > 1 else None}
         row["published_test"] = None if question.published is None else question.published / 100
         row |= {"seeds": len(answer.seconds), "seconds": mean(answer.seconds), "trained_parameters": answer.parameters}
-        rows.append({**row, "peak_memory_gb": answer.memory_gb})
+        note = "; ".join(filter(None, (question.note, answer.note)))
+        rows.append({**row, "peak_memory_gb": answer.memory_gb, "notes": note})
     return pd.DataFrame(rows)
 
 

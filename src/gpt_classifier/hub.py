@@ -80,6 +80,28 @@ def fetch_file(hub: str, names: Sequence[str], revision: str | None, beside: Seq
         ) from error
 
 
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+"""Files of which a repository with weights has one."""
+
+
+def can_fetch(repository: str, revision: str | None = None) -> bool:
+    """Whether a repository's weights are in the local cache, or the Hub may have them.
+
+    Args:
+        repository: its name on the Hugging Face Hub.
+        revision: commit, tag or branch; `None` for the main branch.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if any(isinstance(try_to_load_from_cache(repository, name, revision=revision), str) for name in WEIGHTS):
+        return True
+    try:
+        expect_hub()
+    except OSError:
+        return False
+    return not constants.HF_HUB_OFFLINE
+
+
 def expect_datasets() -> None:
     """Refuse to go on without the library datasets, without importing it.
 

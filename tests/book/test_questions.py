@@ -1,15 +1,23 @@
 """The book's table of further experiments: every row means what the published one means."""
 
+import re
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from omegaconf import OmegaConf
 
-from gpt_classifier.book.questions import NOT_APPLICABLE, find_questions
+from gpt_classifier.book import questions as questions_module
+from gpt_classifier.book.questions import NOT_APPLICABLE, find_questions, rows_of
 from gpt_classifier.commands.experiments import main
 from gpt_classifier.config import compose
 from gpt_classifier.errors import UserError
 from gpt_classifier.experiments import table
+
+
+@pytest.fixture(autouse=True)
+def hub_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions_module, "_can_fetch", lambda repository: True)
 
 
 def test_rows_are_the_published_ones() -> None:
@@ -72,6 +80,93 @@ def test_rows_may_be_experiments_in_a_folder_of_ones_own(tmp_path: Path) -> None
     assert shorter.identity != setting.identity == find_questions("1")[0].identity
     with pytest.raises(UserError, match="it is 'mine/shorter'"):
         find_questions("mine/shorter")
+
+
+IMDB = {
+    "01_gpt2_small": 91.88,
+    "02_bert": 90.89,
+    "03_distilbert": 91.40,
+    "04_roberta": 92.95,
+    "05_deberta_v3": 94.69,
+    "06_modernbert_base": 93.79,
+    "07_modernbert_large": 95.07,
+    "08_logistic_regression": 88.85,
+}
+
+
+@pytest.mark.parametrize("name", IMDB)
+def test_rows_of_the_third_bonus_are_the_published_ones(name: str) -> None:
+    model = re.search(r"override /model: (\S+)", (ROOT / f"conf/experiment/imdb/{name}.yaml").read_text())
+    if model and not (ROOT / f"conf/model/{model[1]}.yaml").is_file():
+        pytest.skip(f"there is no model={model[1]}")
+    (question,) = find_questions(f"imdb/{name}")
+    assert question.published == IMDB[name]
+    swapped = {"04_roberta": "94.69 in the log", "05_deberta_v3": "92.95 in the log"}
+    assert question.note.startswith(swapped.get(name, ""))
+    cfg = compose([f"experiment=imdb/{name}"])
+    assert (cfg.data.max_length, cfg.data.split_shuffles, cfg.data.split, cfg.data.official_split) == (
+        256,
+        2,
+        "random",
+        False,
+    )
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay, cfg.data.batch_size, cfg.trainer.max_epochs) == (
+        5e-5,
+        0.1,
+        8,
+        1,
+    )
+    assert cfg.freeze.get("n") == (1 if name == "04_roberta" else None)
+
+
+def test_a_folders_numbered_rows_are_asked_together(tmp_path: Path) -> None:
+    assert [name.partition("/")[2] for name in rows_of("imdb")][:8] == list(IMDB)
+    folder = tmp_path / "experiment" / "mine"
+    folder.mkdir(parents=True)
+    for name in ("02_second", "01_first", "base"):
+        (folder / f"{name}.yaml").write_text("# @package _global_\ndefaults: [/experiment/quickstart]\n")
+    found = find_questions("mine/all", config_dir=tmp_path)
+    assert [question.row for question in found] == ["mine/01_first", "mine/02_second"]
+    with pytest.raises(UserError, match=r"FOLDER/all, .* but it is 'none/all'"):
+        find_questions("none/all")
+
+
+def test_nano_is_asked_for_blocks_poolings_and_lengths_by_the_recipe_for_own_data() -> None:
+    questions = find_questions("imdb/10_nano", overrides=["pooling=mean"])
+    assert [question.row.partition(" ")[2] for question in questions] == [
+        f"freeze={freeze} data.max_length={tokens}"
+        for freeze in ("last_block", "last_two_blocks", "none")
+        for tokens in (256, 512, 1024)
+    ]
+    assert len({question.identity for question in questions}) == 9
+    cfg = compose(questions[-1].overrides)
+    assert (cfg.pooling._target_.rpartition(".")[2], cfg.freeze._target_, cfg.data.max_length) == (
+        "Mean",
+        compose(["freeze=none"]).freeze._target_,
+        1024,
+    )
+    assert (cfg.recipe.lr, cfg.data.official_split) == ("auto", True)
+
+
+def test_linear_rows_do_not_depend_on_a_model_or_a_seed() -> None:
+    (alone,), (with_model,) = (find_questions("imdb/09_linear", model) for model in (None, "gpt2-nano"))
+    assert alone.identity == with_model.identity
+    assert alone.seeds([3, 1, 2]) == [3]
+    assert find_questions("imdb/08_logistic_regression")[0].identity != alone.identity
+    assert len({question.identity for question in find_questions("imdb/11_linear_official")}) == 5
+
+
+def test_rows_without_their_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions_module, "_can_fetch", lambda repository: False)
+    (small,) = find_questions("imdb/01_gpt2_small")
+    assert "hf download openai-community/gpt2, or model.weights=FOLDER" in small.not_run
+    assert small.not_run in table([small], [])
+    for rows, overrides in (
+        ("imdb/01_gpt2_small", ["model.weights=random"]),
+        ("imdb/09_linear", []),
+        ("quickstart", []),
+    ):
+        assert not any(question.not_run for question in find_questions(rows, overrides=overrides))
 
 
 @pytest.mark.parametrize("rows", ["20", "1,,first", "book/none", ",", ""])

@@ -312,7 +312,9 @@ def test_compare_names_one_to_ship(train: Callable[..., Run], capsys: pytest.Cap
         "majority class",
         "bag of words, logistic regression",
         "bag of words, naive Bayes",
+        "word n-grams, TF-IDF, LinearSVC",
         "character n-grams, TF-IDF, LinearSVC",
+        "words and characters, TF-IDF, LinearSVC",
     }
     line = next(line for line in text.splitlines() if line.startswith("| run2 |"))
     assert f"{runs[1].metrics['best']['test']['accuracy']:.2%}" in line

@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pandas as pd
 import pytest
 
+from gpt_classifier import hub
 from gpt_classifier.data.sources import HubDataset
 from gpt_classifier.errors import OptionError, UserError
 
@@ -18,6 +20,33 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         HubDataset("stanfordnlp/imdb").prepare()
     with pytest.raises(OptionError, match=r"path: .* Set path=NAME"):
         HubDataset(None)
+
+
+@pytest.mark.parametrize(
+    ("cached", "reached", "offline", "expected"),
+    [
+        ("model.safetensors", False, True, True),
+        ("pytorch_model.bin", False, False, True),
+        ("config.json", False, False, False),
+        (None, True, False, True),
+        (None, True, True, False),
+    ],
+)
+def test_weights_can_be_fetched_from_the_cache_or_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cached: str | None, reached: bool, offline: bool, expected: bool
+) -> None:
+    def expect_hub() -> None:
+        if not reached:
+            raise OSError("no network")
+
+    monkeypatch.setattr(hub, "expect_hub", expect_hub)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(
+        huggingface_hub,
+        "try_to_load_from_cache",
+        lambda repo, name, revision: str(tmp_path) if name == cached else None,
+    )
+    assert hub.can_fetch("somebody/model") is expected
 
 
 @pytest.fixture

@@ -112,13 +112,19 @@ def test_line_breaks_are_as_published_or_replaced(local: Callable[..., Imdb], li
     assert local(line_breaks=line_breaks).load().frame["text"][0].startswith(f"A pos review.{between}It is")
 
 
+@pytest.mark.parametrize(
+    "damaged", [lambda content: content[:100], lambda content: content[:4] + bytes(2000) + content[2004:]]
+)
 def test_archive_is_read_once_and_again_where_its_file_is_damaged(
-    local: Callable[..., Imdb], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: Callable[..., Imdb],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: Callable[[bytes], bytes],
 ) -> None:
     source = local()
     before = source.load().frame
     (kept,) = (tmp_path / "cache").rglob("*.parquet")
-    kept.write_bytes(kept.read_bytes()[:100])
+    kept.write_bytes(damaged(kept.read_bytes()))
     pd.testing.assert_frame_equal(source.load().frame, before)
     monkeypatch.delattr(review_archive, "read_archive")
     pd.testing.assert_frame_equal(source.load().frame, before)
@@ -287,6 +293,23 @@ def test_missing_extra_is_told_before_anything_is_downloaded(
     with pytest.raises(UserError, match=r'pip install -e "\.\[parquet\]"'):
         remote("good").prepare()
     assert ranges(server) == []
+
+
+def test_split_of_the_third_bonus_is_its_scripts(tmp_path: Path) -> None:
+    (tmp_path / "copy.tar.gz").write_bytes(ARCHIVE)
+    given = [f"data.path={tmp_path}/copy.tar.gz", "model=gpt2-nano"]
+    data = load_data(compose(["experiment=imdb/08_logistic_regression", *given]))
+    rows = [  # as the script reads the folders and shuffles, twice
+        review(split, label, number)
+        for split in ("test", "train")
+        for label in ("pos", "neg")
+        for number in sorted(range(EACH), key=lambda number: name_of(split, label, number))
+    ]
+    frame = pd.DataFrame({"text": rows})
+    for _ in range(2):
+        frame = frame.sample(frac=1, random_state=123).reset_index(drop=True)
+    for split, (start, end) in {"train": (0, 56), "val": (56, 64), "test": (64, 80)}.items():
+        assert data.split_frame(split)["text"].tolist() == frame["text"][start:end].tolist()
 
 
 def test_texts_of_a_run_are_read_from_the_archive_again(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_baselines_learn_and_are_chosen_on_validation() -> None:
     texts = [f"{'win cash prize' if i % 2 else 'see you at home'} {i}" for i in range(60)]
     labels = ["spam" if i % 2 else "ham" for i in range(60)]
     found = list(fit_baselines((texts[:40], labels[:40]), (texts[40:], labels[40:])))
-    assert [baseline.val_accuracy for baseline in found] == [0.5, 1.0, 1.0, 1.0]
+    assert [baseline.val_accuracy for baseline in found] == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]
     asked = comparison.of_baseline(found[1], texts[40:], ["spam", "ham"])
     assert asked.predicted.tolist() == [0 if label == "spam" else 1 for label in labels[40:]]
     assert asked.probabilities is not None

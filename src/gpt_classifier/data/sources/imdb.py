@@ -70,7 +70,7 @@ class Imdb:
         self._parquet()
 
     def load(self) -> Messages:
-        reviews = pd.read_parquet(self._parquet()).astype({"text": object, "split": object, "label": object})
+        reviews = self._reviews().astype({"text": object, "split": object, "label": object})
         label = reviews["rating"].astype(str) if self.labels == "rating" else reviews["label"]
         text, instead = reviews["text"], LINE_BREAKS[self.line_breaks]
         frame = pd.DataFrame(
@@ -84,6 +84,14 @@ class Imdb:
             }
         )
         return Messages(frame, in_order(label.unique()), whole_numbers=self.labels == "rating")
+
+    def _reviews(self) -> pd.DataFrame:
+        kept = self._parquet()
+        try:
+            return pd.read_parquet(kept)
+        except (OSError, ValueError):  # damaged in its middle
+            kept.unlink(missing_ok=True)
+            return pd.read_parquet(self._parquet())
 
     def _parquet(self) -> Path:
         """The reviews as a Parquet file, made where there is none yet; its name is that of an archive's content."""
