@@ -17,7 +17,7 @@ from gpt_classifier.encoders.weights import load_encoder
 from gpt_classifier.errors import OptionError, UserError
 from gpt_classifier.families import complete_config, empty_backbone
 from gpt_classifier.models.classifier import Classifier
-from gpt_classifier.models.freezing import train_everything, train_head_only, train_last_blocks
+from gpt_classifier.models.freezing import hold_frozen, train_everything, train_head_only, train_last_blocks
 from gpt_classifier.models.lora import LoRA, add_adapters, merge, train_lora
 from gpt_classifier.models.pooling import FirstToken, Max
 from gpt_classifier.training.build import backbone_config
@@ -80,6 +80,23 @@ def test_settings_of_weights_are_read_back_from_their_file(name: str, tmp_path: 
     write(name, tmp_path)
     config = from_checkpoint(EncoderConfig(), str(tmp_path / "model.safetensors"), None, None)
     assert config.state() == config_of(name).state()
+
+
+@every_encoder
+def test_products_in_bfloat16_are_close_and_train(name: str) -> None:
+    model = Classifier(build(config_of(name)), FirstToken(), 2)
+    train_last_blocks(model, 1)
+    model.eval()
+    ids, lengths = torch.randint(4, 50, (3, 12)), torch.tensor([12, 5, 1])
+    expected = model(ids, lengths)
+    hold_frozen(model, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(ids, lengths)
+        weights = model.backbone.attention(ids, lengths)
+    assert (found - expected).abs().max() < 0.02
+    assert found.dtype == weights.dtype == torch.float32
+    found.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
 
 
 # dropout
