@@ -171,6 +171,8 @@ FAKE = (
     "folder = pathlib.Path(sys.argv[-1].split('=', 1)[1].strip(\"'\"))\n"
     "last = {split: {'accuracy': 0.5} for split in ('train', 'val', 'test')}\n"
     "run = {'last': last, 'seconds': {'run': 1.0}, 'parameters': {'trained': 3}, 'peak_memory_gb': None}\n"
+    "if 'evaluate=final' in sys.argv:\n"
+    "    run = {**run, 'best': {split: {'accuracy': 0.75} for split in ('val', 'test')}}\n"
     "(folder / 'metrics.json').write_text(json.dumps({**run, 'note': 'words, C=1'}))\n"
 )
 """A command that takes the place of a run and fails with seed 1."""
@@ -191,6 +193,20 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(fake: Runner) -> None
     assert isinstance(as_frame(answers), pd.DataFrame)
 
 
+def test_a_question_may_be_about_the_best_weights(tmp_path: Path, fake: Runner) -> None:
+    (last,) = find_questions(["mine"], config_dir=with_question(tmp_path, "{asks: it}"))
+    with_question(tmp_path / "other", "{asks: it, weights: best}")
+    (best,) = find_questions(["mine"], config_dir=tmp_path / "other")
+    assert best.identity != last.identity  # they measure other splits
+    answers, _ = fake.answer([best], [2])
+    assert answers[0].accuracies == {"val": [0.75], "test": [0.75]}
+    assert table([best], answers).splitlines()[2].startswith("| mine | it |  | 75.00 | 75.00 |")
+    assert as_frame(answers)["test_mean"].tolist() == [0.75]
+    chart(answers, "tiny", tmp_path / "chart.png")
+    with pytest.raises(UserError, match=r"mine: question\.weights"):
+        find_questions(["mine"], config_dir=with_question(tmp_path / "third", "{weights: first}"))
+
+
 def test_one_command_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     runner = Runner([sys.executable, "-c", "exit(1)"], tmp_path, lambda line: None)
     questions = find_questions(["book/01_setting"])
@@ -205,7 +221,7 @@ def test_one_command_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
 
 def with_question(tmp_path: Path, question: str) -> Path:
     """A folder with an experiment of one's own."""
-    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment").mkdir(parents=True)
     text = f"# @package _global_\ndefaults: [/experiment/quickstart]\nquestion: {question}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     return tmp_path

@@ -24,10 +24,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.config import compose, conf_folder
-from gpt_classifier.errors import OptionError, expect_number
+from gpt_classifier.errors import OptionError, expect_number, expect_one_of
 
 BASELINE = "gpt_classifier.evaluation.baseline_run.run_baseline"
 """What `procedure=baseline` calls: of a configuration it reads the data alone, and no seed."""
+
+SPLITS = ("train", "val", "test")
 
 READ_AT_EVERY_START = 64 * 2**20
 """Files of at most that many bytes are hashed at every start; the hashes of larger ones are remembered."""
@@ -48,6 +50,7 @@ class Question:
         not_run: why it is not run; empty if it is.
         note: what must be said beside its results; empty if nothing.
         once: whether seeds make no difference, so that one is run.
+        weights: `last`, as the book reports; or `best`, those that validation chose, and then training is not measured.
         released: the repository of the Hugging Face Hub that its weights are from; empty if none.
     """
 
@@ -60,7 +63,13 @@ class Question:
     not_run: str = ""
     note: str = ""
     once: bool = False
+    weights: str = "last"
     released: str = ""
+
+    @property
+    def measured(self) -> Sequence[str]:
+        """Splits that its runs measure."""
+        return SPLITS if self.weights == "last" else SPLITS[1:]
 
     def seeds(self, seeds: Sequence[int]) -> Sequence[int]:
         """Those of some seeds that it is run with."""
@@ -134,6 +143,8 @@ def _question(
     published = asked.get("published")
     if published is not None:
         expect_number(f"{experiment}: question.published (percent)", published, 0, 100)
+    weights = str(asked.get("weights", "last"))
+    expect_one_of(f"{experiment}: question.weights", weights, ("last", "best"))
     reads_texts = cfg.procedure.get("_target_") == BASELINE
     return Question(
         experiment,
@@ -144,6 +155,7 @@ def _question(
         _identity(cfg, content),
         note=str(asked.get("note", "")),
         once=reads_texts,
+        weights=weights,
         released="" if reads_texts else _released(cfg),
     )
 
@@ -159,6 +171,8 @@ def _identity(cfg: DictConfig, content: Callable[[Path, str], Any]) -> str:
     settings: Any = OmegaConf.to_container(cfg)
     for key in ("question", "seed"):
         settings.pop(key, None)
+    if _asked(cfg).get("weights") == "best":
+        settings["weights"] = "best"  # other splits are measured
     memory = Path(cfg.cache_dir).expanduser() / "weights.json"
     for group in ("model", "data"):
         resolved = OmegaConf.to_container(cfg[group], resolve=True)
@@ -213,7 +227,7 @@ class Answer:
 
     Args:
         question: the question.
-        accuracies: of the last weights, by split, from 0 to 1.
+        accuracies: by split, from 0 to 1, of the weights that the question is about.
         seconds: of each whole run, evaluations included.
         parameters: number of trained parameters.
         memory_gb: the largest peak memory of a run in GB (10^9 bytes); `None` if unknown.
@@ -288,7 +302,7 @@ class Runner:
             began = time.perf_counter()
             failure = self._run(question, seed)
             took += time.perf_counter() - began
-            result = failure or f"test {self._result(question, seed)['last']['test']['accuracy']:.2%}"
+            result = failure or f"test {self._result(question, seed)[question.weights]['test']['accuracy']:.2%}"
             left = took / (i + 1) * (len(waiting) - i - 1)
             self.say(
                 f"[{i + 1}/{len(waiting)}] row {question.row}, {question.asks}, seed {seed}: {result} "
@@ -322,8 +336,10 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)  # left by a run that was interrupted
         folder.mkdir(parents=True)
         places = [f"seed={seed}", f"hydra.run.dir='{folder}'"]  # quoted, or Hydra trips over spaces
-        # no run here is resumed, and a last.ckpt may be gigabytes
-        places = ["~callbacks.last", "+trainer.enable_checkpointing=false", "evaluate=all", *places]
+        measured = ["evaluate=final"]
+        if question.weights == "last":
+            measured = ["evaluate=all", "+trainer.enable_checkpointing=false"]
+        places = ["~callbacks.last", *measured, *places]  # no run here is resumed, and a last.ckpt may be gigabytes
         with (folder / "output.txt").open("w", encoding="utf-8") as output:
             code = subprocess.run(
                 [*self.command, *question.overrides, *places], stdout=output, stderr=output, check=False
@@ -342,7 +358,7 @@ class Runner:
         memory = [run["peak_memory_gb"] for run in runs if run["peak_memory_gb"] is not None]
         return Answer(
             question,
-            {split: [run["last"][split]["accuracy"] for run in runs] for split in ("train", "val", "test")},
+            {split: [run[question.weights][split]["accuracy"] for run in runs] for split in question.measured},
             [run["seconds"]["run"] for run in runs],
             runs[0]["parameters"]["trained"],
             max(memory) if memory else None,
@@ -355,7 +371,7 @@ def _duration(seconds: float) -> str:
 
 
 def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
-    """A Markdown table: accuracies of the last weights in percent, mean ± standard deviation over seeds.
+    """A Markdown table: accuracies in percent, mean ± standard deviation over seeds.
 
     It has a column of notes where there are any.
     """
@@ -372,7 +388,7 @@ def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
         if answer is None:
             cells += [question.not_run or "not finished", "", "", published, "", "", "", ""]
         else:
-            cells += [spread(answer.accuracies[split]) for split in ("train", "val", "test")]
+            cells += [spread(answer.accuracies.get(split, [])) for split in SPLITS]
             memory = "" if answer.memory_gb is None else f"{answer.memory_gb:.2f}"
             seconds = f"{mean(answer.seconds):.0f}"
             cells += [published, str(len(answer.seconds)), seconds, f"{answer.parameters:,}", memory]
@@ -383,8 +399,10 @@ def table(questions: Sequence[Question], answers: Sequence[Answer]) -> str:
 
 
 def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
-    """Mean and standard deviation of values times `scale`, by default of parts in percent."""
+    """Mean and standard deviation of values times `scale`, by default of parts in percent; empty of none."""
     scaled = [scale * value for value in values]
+    if not scaled:
+        return ""
     return f"{mean(scaled):.{digits}f}" + (f" ± {stdev(scaled):.{digits}f}" if len(scaled) > 1 else "")
 
 
@@ -415,11 +433,13 @@ def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
         ("test", "test", BLUE, -0.22),
     )
     for split, label, color, shift in series:
-        values = [[100 * value for value in answer.accuracies[split]] for answer in answers]
+        measured = [
+            (place, answer.accuracies[split]) for place, answer in enumerate(answers) if split in answer.accuracies
+        ]
         axes.errorbar(
-            [mean(value) for value in values],
-            [place - shift for place in places],
-            xerr=[stdev(value) if len(value) > 1 else 0 for value in values],
+            [100 * mean(values) for _, values in measured],
+            [place - shift for place, _ in measured],
+            xerr=[100 * stdev(values) if len(values) > 1 else 0 for _, values in measured],
             fmt="o",
             color=color,
             label=label,
