@@ -512,7 +512,7 @@ def test_experiment_file_can_set_any_key(train: Callable[..., Run]) -> None:
 
 def test_clipped_gradients_and_warm_up_hold_the_weights_back(train: Callable[..., Run]) -> None:
     def moved(*overrides: str) -> float:
-        run = train("optimizer.eps=1", "optimizer.lr=1", "optimizer.weight_decay=0", *overrides)
+        run = train("optimizer.eps=1", "optimizer.lr=0.1", "optimizer.weight_decay=0", *overrides)
         return (run.checkpoint("last")["state_dict"]["model.head.weight"] - still).norm().item()
 
     still = train("optimizer.lr=0").checkpoint("last")["state_dict"]["model.head.weight"]

@@ -18,6 +18,7 @@ from gpt_classifier.data.sources import Source
 from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
 from gpt_classifier.errors import UserError, expect_number, first_line, option_group
 from gpt_classifier.families import complete_config, empty_backbone, load_classifier
+from gpt_classifier.models.backbone import Backbone
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import hold_frozen, hold_trained
@@ -69,9 +70,7 @@ def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -
         "logger": [
             build_logger(name, logger) for name, logger in (cfg.get("logger") or {}).items() if logger is not None
         ],
-        "precision": resolve_precision(
-            cfg.trainer.precision, cfg.trainer.accelerator, empty_backbone(backbone_config(cfg)).width
-        ),
+        "precision": resolve_precision(cfg.trainer.precision, cfg.trainer.accelerator, _without_weights(cfg).width),
         "plugins": [AtomicCheckpointIO()],
     }
     if not validate:
@@ -142,7 +141,7 @@ def build_pooling(cfg: DictConfig, make: Callable[[int], Pooling] | None = None)
         cfg: the composed configuration.
         make: makes it from the width of the hidden states; `None` for what `cfg` names.
     """
-    backbone = empty_backbone(backbone_config(cfg))
+    backbone = _without_weights(cfg)
     with option_group("pooling"):
         pooling = make or instantiate(cfg.pooling)
         if not isinstance(pooling, Pooling):
@@ -158,9 +157,7 @@ def load_data(cfg: DictConfig, source: Source | None = None, pooling: Pooling | 
         source: texts and labels instead of those that it names.
         pooling: instead of the one that it names.
     """
-    config = backbone_config(cfg)
-    with option_group("model.backbone"):
-        backbone = empty_backbone(config)
+    backbone = _without_weights(cfg)
     with option_group("model"):
         tokenizer = tokenizer_of(cfg.model.tokenizer, cfg.model.weights, cfg.model.hub, cfg.model.revision)
         expect_vocabulary(tokenizer, str(cfg.model.tokenizer or cfg.model.hub), backbone.vocab_size, cfg.model.weights)
@@ -186,6 +183,12 @@ def backbone_config(cfg: DictConfig) -> Any:
         config = instantiate(cfg.model.backbone)
     with option_group("model"):
         return complete_config(config, cfg.model.weights, cfg.model.hub, cfg.model.revision)
+
+
+def _without_weights(cfg: DictConfig) -> Backbone:
+    config = backbone_config(cfg)
+    with option_group("model.backbone"):
+        return empty_backbone(config)
 
 
 def build_module(
