@@ -750,3 +750,11 @@ def test_torch_compile_gives_the_same_logits() -> None:
         expected = model(ids, lengths)
         model.compile_blocks()
         torch.testing.assert_close(model(ids, lengths), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("evaluate", "distinct"), [("final", 173), ("val", 100), ("never", 64)])
+def test_what_is_not_measured_is_not_computed(
+    train: Callable[..., Run], capsys: pytest.CaptureFixture, evaluate: str, distinct: int
+) -> None:
+    train(f"evaluate={evaluate}", "trainer.max_epochs=1")
+    assert f"prefix   {distinct} distinct messages" in capsys.readouterr().out

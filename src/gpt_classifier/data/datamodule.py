@@ -139,6 +139,7 @@ class MessageDataModule(LightningDataModule):
         windows: how a long message is read; `None` for all at once. With windows `pad_to` is `batch`.
 
     Attributes:
+        needed: splits that a run passes through the model, by default all that there are.
         announce: told a split and the rows of each batch some batches before it comes; `None` for nobody.
 
     Raises:
@@ -234,7 +235,7 @@ class MessageDataModule(LightningDataModule):
         self.splits = planned_splits(unique, self.val_fraction, self.test_fraction, self.folds)
         prepare.check_classes(unique, messages.class_names, self.splits)
         frame, balanced = self._split_and_balance(unique, messages.class_names)
-        self.evaluated = self.splits
+        self.evaluated = self.needed = self.splits
         self.class_names = messages.class_names
         self.whole_numbers = messages.whole_numbers
         self.task = self.make_task(messages.class_names)
@@ -313,8 +314,8 @@ class MessageDataModule(LightningDataModule):
         return self.tokenizer.pad_id
 
     def token_rows(self) -> dict[str, list[np.ndarray]]:
-        """Token ids of the messages of each split, in the order of their indices."""
-        return {name: dataset.rows for name, dataset in self.datasets.items()}
+        """Token ids of the messages of each split of `needed`, in the order of their indices."""
+        return {name: self.datasets[name].rows for name in self.needed}
 
     def split_frame(self, name: str) -> pd.DataFrame:
         """The messages of a split in the order of their indices: `row`, `label`, `text`, other columns of the source.

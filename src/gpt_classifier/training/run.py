@@ -54,6 +54,10 @@ class Result:
     interrupted: bool
 
 
+PASSED = {"val": ("train", "val"), "never": ("train",)}
+"""Splits that pass through the model, by what is measured; all where it is not among these."""
+
+
 def train(config: DictConfig, context: RunContext) -> Result:
     """Train one classifier and report on it.
 
@@ -72,6 +76,7 @@ def train(config: DictConfig, context: RunContext) -> Result:
         pooling = build_pooling(config, context.pooling)
         data = load_data(config, context.source, pooling)
         data.report.log()
+        data.needed = tuple(split for split in data.splits if split in PASSED.get(measured, data.splits))
         config = settle(config, context, data)
         trainer = build_trainer(config, context, validate=measured != "never")
         module = build_module(config, trainer, data, pooling)
