@@ -125,6 +125,8 @@ def test_recipe_says_which_rate(run: Callable[..., Run], capsys: pytest.CaptureF
         (["model.tokenizer=some/encoder"], "Connect to the network once"),
         (["model.dropout=2"], "model.dropout: expected a number from 0 to 1"),
         (["data.max_length=2"], "data.max_length: expected more than the 2 special tokens of each text"),
+        (["pooling=windows", "pooling.size=2"], "pooling.size: expected more than 2 tokens"),
+        (["pooling=windows", "pooling.size=9", "pooling.overlap=7"], "window has 9 tokens (pooling.size), 2 of them"),
         (["model.weights=pretrained"], "model.hub: expected a repository on the Hugging Face Hub"),
         (["model.weights=pretrained", "model.hub=some/encoder"], "Connect to the network once"),
         (["model=bert-base"], r"model.backbone.settings: expected hidden_size=24"),
