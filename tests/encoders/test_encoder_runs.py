@@ -113,6 +113,16 @@ def test_resumed_run_ends_as_an_unbroken_one(run: Callable[..., Run]) -> None:
     assert resumed.metrics["last"]["test"]["loss"] == pytest.approx(whole.metrics["last"]["test"]["loss"], abs=1e-5)
 
 
+def test_other_dropout_of_trained_blocks_takes_the_same_activations(
+    run: Callable[..., Run], capsys: pytest.CaptureFixture
+) -> None:
+    first = run("model.dropout=0.1")
+    assert " 0 from " in capsys.readouterr().out
+    second = run("model.dropout=0.5", folder="second")
+    assert " 0 computed" in capsys.readouterr().out
+    assert second.metrics["last"]["train"]["loss"] != first.metrics["last"]["train"]["loss"]
+
+
 def test_recipe_says_which_rate(run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
     run("optimizer.lr=auto", "trainer.max_epochs=1")
     assert "optimizer.lr=0.0001" in capsys.readouterr().out

@@ -280,7 +280,7 @@ def build_prefix(
         dtype = str(compute_type).removeprefix("torch.")
         key = PrefixKey(
             weights=base.sha256 if base else None,
-            backbone=backbone.state(),
+            backbone=backbone.frozen_state(),
             width=backbone.width,
             depth=depth,
             dtype=dtype,
