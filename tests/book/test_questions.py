@@ -17,7 +17,7 @@ from gpt_classifier.experiments import table
 
 @pytest.fixture(autouse=True)
 def hub_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions_module, "_can_fetch", lambda repository: True)
+    monkeypatch.setattr(questions_module, "_can_fetch", lambda repository, revision: True)
 
 
 def test_rows_are_the_published_ones() -> None:
