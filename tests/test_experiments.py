@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from gpt_classifier import experiments
+from gpt_classifier import experiments, figures
 from gpt_classifier.errors import UserError
 from gpt_classifier.experiments import Runner, as_frame, chart, find_questions, table
 
@@ -172,7 +172,8 @@ FAKE = (
     "last = {split: {'accuracy': 0.5} for split in ('train', 'val', 'test')}\n"
     "run = {'last': last, 'seconds': {'run': 1.0}, 'parameters': {'trained': 3}, 'peak_memory_gb': None}\n"
     "if 'evaluate=final' in sys.argv:\n"
-    "    run = {**run, 'best': {split: {'accuracy': 0.75} for split in ('val', 'test')}}\n"
+    "    best = {split: {'accuracy': 0.75} for split in ('val', 'test')}\n"
+    "    run = {**run, 'last': best, 'best': best}\n"
     "(folder / 'metrics.json').write_text(json.dumps({**run, 'note': 'words, C=1'}))\n"
 )
 """A command that takes the place of a run and fails with seed 1."""
@@ -193,7 +194,9 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(fake: Runner) -> None
     assert isinstance(as_frame(answers), pd.DataFrame)
 
 
-def test_a_question_may_be_about_the_best_weights(tmp_path: Path, fake: Runner) -> None:
+def test_a_question_may_be_about_the_best_weights(
+    tmp_path: Path, fake: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (last,) = find_questions(["mine"], config_dir=with_question(tmp_path, "{asks: it}"))
     with_question(tmp_path / "other", "{asks: it, weights: best}")
     (best,) = find_questions(["mine"], config_dir=tmp_path / "other")
@@ -202,7 +205,16 @@ def test_a_question_may_be_about_the_best_weights(tmp_path: Path, fake: Runner) 
     assert answers[0].accuracies == {"val": [0.75], "test": [0.75]}
     assert table([best], answers).splitlines()[2].startswith("| mine | it |  | 75.00 | 75.00 |")
     assert as_frame(answers)["test_mean"].tolist() == [0.75]
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure.axes[0].get_xlabel()))
+    drawn: list[str] = []
     chart(answers, "tiny", tmp_path / "chart.png")
+    assert "(best weights;" in drawn[0]
+    linear = [
+        find_questions(["mine"], ["procedure=baseline"], config_dir=folder)[0]
+        for folder in (tmp_path / "other", tmp_path)
+    ]
+    answers, _ = fake.answer(linear, [2])
+    assert [set(answer.accuracies) for answer in answers] == [{"val", "test"}, {"train", "val", "test"}]
     with pytest.raises(UserError, match=r"mine: question\.weights"):
         find_questions(["mine"], config_dir=with_question(tmp_path / "third", "{weights: first}"))
 

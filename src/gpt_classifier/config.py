@@ -109,17 +109,29 @@ SPACE = re.compile(r"hparams_search\.space(\.[\w.]+)?(?<!\.low)(?<!\.high)(?<!\.
 def in_place(overrides: Sequence[str]) -> list[str]:
     """Overrides of which those of a search space take the place of what is there.
 
-    Hydra would merge them, and merges no list into a range. New options need no plus.
+    Hydra would merge them, and merges no list into a range. New options need no plus. The list of a group's files, such
+    as `pooling`, makes room for the options of one of them, such as `pooling.size`.
 
     Args:
         overrides: as a shell leaves them, flags among them.
     """
-    replaced = []
+    replaced: list[str] = []
+    listed = _listed()
     for override in overrides:
+        name = override.partition("=")[0]
+        for group in [group for group in listed if name.startswith(f"{group}.")]:
+            replaced.append(f"++{group}=null")
+            listed.remove(group)
         if SPACE.match(override):
-            replaced.append(f"++{override.partition('=')[0]}=null")
+            replaced.append(f"++{name}=null")
         replaced.append(f"++{override}" if override.startswith("hparams_search.space") else override)
     return replaced
+
+
+def _listed() -> list[str]:
+    """Options of the search space of `conf/` that are lists of files of a group."""
+    space = OmegaConf.load(conf_folder() / "hparams_search" / "optuna.yaml").space
+    return [f"hparams_search.space.{key}" for key in space if OmegaConf.is_list(space[key]) and files_in(key)]
 
 
 NOT_CHOSEN = ("base", "texts", "in_memory")

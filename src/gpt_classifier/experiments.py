@@ -52,6 +52,7 @@ class Question:
         once: whether seeds make no difference, so that one is run.
         weights: `last`, as the book reports; or `best`, those that validation chose, and then training is not measured.
         released: the repository of the Hugging Face Hub that its weights are from; empty if none.
+        revision: commit, tag or branch of that repository; `None` for its main branch.
     """
 
     experiment: str
@@ -65,6 +66,7 @@ class Question:
     once: bool = False
     weights: str = "last"
     released: str = ""
+    revision: str | None = None
 
     @property
     def measured(self) -> Sequence[str]:
@@ -157,6 +159,7 @@ def _question(
         once=reads_texts,
         weights=weights,
         released="" if reads_texts else _released(cfg),
+        revision=cfg.model.get("revision"),
     )
 
 
@@ -181,7 +184,7 @@ def _identity(cfg: DictConfig, content: Callable[[Path, str], Any]) -> str:
     if Path(weights).expanduser().is_dir():
         settings["model"]["weights"] = content(memory, weights)
     if settings["procedure"].get("_target_") == BASELINE:
-        settings = {group: settings[group] for group in ("data", "procedure")}
+        settings = {key: settings[key] for key in ("data", "procedure", "weights") if key in settings}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
@@ -421,6 +424,10 @@ def as_frame(answers: Sequence[Answer]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _weights(answers: Sequence[Answer]) -> str:
+    return " or ".join(sorted({answer.question.weights for answer in answers}, reverse=True)) or "last"
+
+
 def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
     """Save a chart with one row per answer: accuracy on training, validation and test, and as published on test."""
     from gpt_classifier.figures import BLUE, ORANGE, one_axes, plain, save
@@ -451,7 +458,7 @@ def chart(answers: Sequence[Answer], title: str, path: Path) -> None:
         axes.plot(*zip(*published, strict=True), "x", color=ORANGE, label="published test", markersize=7)
     axes.set_yticks(places, [f"{answer.question.row}  {plain(answer.question.asks, 40)}" for answer in answers])
     axes.invert_yaxis()
-    axes.set_xlabel("accuracy, % (last weights; mean and standard deviation over seeds)")
+    axes.set_xlabel(f"accuracy, % ({_weights(answers)} weights; mean and standard deviation over seeds)")
     axes.set_title(title, fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")

@@ -80,8 +80,8 @@ def fetch_file(hub: str, names: Sequence[str], revision: str | None, beside: Seq
         ) from error
 
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-"""Files of which a repository with weights has one."""
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Of a folder or a repository, in the order in which transformers looks for them."""
 
 
 def can_fetch(repository: str, revision: str | None = None) -> bool:
@@ -93,7 +93,7 @@ def can_fetch(repository: str, revision: str | None = None) -> bool:
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if any(isinstance(try_to_load_from_cache(repository, name, revision=revision), str) for name in WEIGHTS):
+    if any(isinstance(try_to_load_from_cache(repository, name, revision=revision), str) for name in WEIGHT_FILES):
         return True
     try:
         expect_hub()

@@ -13,6 +13,7 @@ from torch import Tensor
 from gpt_classifier.activations import frozen_prefix
 from gpt_classifier.activations.read_ahead import MOST, ReadAhead
 from gpt_classifier.data.batching import AHEAD, EvaluationBatches, TrainBatches
+from gpt_classifier.training.module import ClassifierModule
 
 
 class Reading:
@@ -54,6 +55,17 @@ def test_an_error_while_reading_reaches_whoever_asks() -> None:
         ahead.take("train", [0])
 
 
+def test_it_can_go_on_after_its_end() -> None:
+    ahead = ReadAhead(Reading())
+    ahead.announce("train", [1])
+    ahead.close()
+    assert not ahead._coming
+    ahead.announce("train", [2])
+    assert ahead.take("train", [2]).tolist() == [20]
+    assert ahead.take("train", [1]).tolist() == [10]
+    ahead.close()
+
+
 @pytest.mark.parametrize("kind", ["train", "evaluation"])
 def test_batches_are_announced_some_batches_before_they_come(kind: str) -> None:
     lengths = np.arange(1, 41)
@@ -92,3 +104,13 @@ def test_a_run_that_reads_from_disk_takes_what_was_read_ahead(
     assert all("read-ahead" in name for name in reading.threads)
     assert len(reading.threads) > 8
     assert mapped.metrics["last"]["test"]["loss"] == held.metrics["last"]["test"]["loss"]
+    assert not any("read-ahead" in thread.name for thread in threading.enumerate())
+    monkeypatch.setattr(ClassifierModule, "on_train_epoch_end", fail)
+    with pytest.raises(RuntimeError, match="broken off"):
+        train("trainer.max_epochs=1", "cache.max_gb=0", folder="failed")
+    assert len(readings) == 2
+    assert not any("read-ahead" in thread.name for thread in threading.enumerate())
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("broken off")

@@ -17,7 +17,7 @@ from gpt_classifier.experiments import table
 
 @pytest.fixture(autouse=True)
 def hub_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions_module, "_can_fetch", lambda repository: True)
+    monkeypatch.setattr(questions_module, "_can_fetch", lambda repository, revision: True)
 
 
 def test_rows_are_the_published_ones() -> None:
@@ -157,12 +157,15 @@ def test_linear_rows_do_not_depend_on_a_model_or_a_seed() -> None:
 
 
 def test_rows_without_their_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions_module, "_can_fetch", lambda repository: False)
+    monkeypatch.setattr(questions_module, "_can_fetch", lambda repository, revision: revision == "there")
     (small,) = find_questions("imdb/01_gpt2_small")
-    assert "hf download openai-community/gpt2, or model.weights=FOLDER" in small.not_run
+    assert "hf download openai-community/gpt2 --revision 607a30d" in small.not_run
     assert small.not_run in table([small], [])
+    (newest,) = find_questions("imdb/01_gpt2_small", overrides=["model.revision=null"])
+    assert "hf download openai-community/gpt2, or model.weights=FOLDER" in newest.not_run
     for rows, overrides in (
         ("imdb/01_gpt2_small", ["model.weights=random"]),
+        ("imdb/01_gpt2_small", ["model.revision=there"]),
         ("imdb/09_linear", []),
         ("quickstart", []),
     ):

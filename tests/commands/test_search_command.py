@@ -66,6 +66,8 @@ def test_a_search_that_is_broken_off_says_how_it_goes_on(
         (["hparams_search.space.pooling=[]"], "hparams_search.space.pooling: expected a list of values"),
         (["hparams_search.space.optimizer.lr.low=1"], "optimizer.lr.low: expected less than"),
         (["hparams_search.sampler.no_such=1"], "no such option"),
+        (["procedure=baseline"], "procedure: expected usual"),
+        (["hparams_search.space.pooling.size=[8,16]"], "no option pooling.size in these settings"),
         (["evaluate=final"], "evaluate=final: a search measures validation, and test once at its end"),
         (["data=csv", "data.path=nowhere.csv"], "nowhere.csv"),
         (["data.val_fraction=2"], "data.val_fraction: expected"),
@@ -100,10 +102,15 @@ def test_an_option_that_is_set_is_not_searched(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(search, "_train", kept)
     with pytest.raises(KeyError):
         main(
-            ["experiment=quickstart", "hydra.run.dir=found", "freeze=lora", "hparams_search.space.data.batch_size=null"]
+            [
+                *("experiment=quickstart", "hydra.run.dir=found", "freeze=lora"),
+                *("hparams_search.space.data.batch_size=null", "hparams_search.space.freeze.rank=[2,4]"),
+                "hparams_search.space.freeze.alpha={low:4,high:8}",
+            ]
         )
     keys = [override.partition("=")[0] for override in found[1]]
-    assert keys.count("freeze") == 1
+    assert keys.count("freeze") == keys.count("freeze.rank") == keys.count("freeze.alpha") == 1
+    assert "pooling" in keys
     assert "freeze=lora" in found[1]
     assert "data.batch_size" not in keys
     assert "optimizer.lr" in keys

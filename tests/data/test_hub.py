@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import huggingface_hub.constants
 import pandas as pd
 import pytest
 
@@ -28,6 +28,7 @@ def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("model.safetensors", False, True, True),
         ("pytorch_model.bin", False, False, True),
         ("config.json", False, False, False),
+        ("model.safetensors.index.json", False, False, False),  # parts are not fetched
         (None, True, False, True),
         (None, True, True, False),
     ],

@@ -113,6 +113,16 @@ def test_resumed_run_ends_as_an_unbroken_one(run: Callable[..., Run]) -> None:
     assert resumed.metrics["last"]["test"]["loss"] == pytest.approx(whole.metrics["last"]["test"]["loss"], abs=1e-5)
 
 
+def test_other_dropout_of_trained_blocks_takes_the_same_activations(
+    run: Callable[..., Run], capsys: pytest.CaptureFixture
+) -> None:
+    first = run("model.dropout=0.1")
+    assert " 0 from " in capsys.readouterr().out
+    second = run("model.dropout=0.5", folder="second")
+    assert " 0 computed" in capsys.readouterr().out
+    assert second.metrics["last"]["train"]["loss"] != first.metrics["last"]["train"]["loss"]
+
+
 def test_recipe_says_which_rate(run: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
     run("optimizer.lr=auto", "trainer.max_epochs=1")
     assert "optimizer.lr=0.0001" in capsys.readouterr().out
@@ -125,6 +135,8 @@ def test_recipe_says_which_rate(run: Callable[..., Run], capsys: pytest.CaptureF
         (["model.tokenizer=some/encoder"], "Connect to the network once"),
         (["model.dropout=2"], "model.dropout: expected a number from 0 to 1"),
         (["data.max_length=2"], "data.max_length: expected more than the 2 special tokens of each text"),
+        (["pooling=windows", "pooling.size=2"], "pooling.size: expected more than 2 tokens"),
+        (["pooling=windows", "pooling.size=9", "pooling.overlap=7"], "window has 9 tokens (pooling.size), 2 of them"),
         (["model.weights=pretrained"], "model.hub: expected a repository on the Hugging Face Hub"),
         (["model.weights=pretrained", "model.hub=some/encoder"], "Connect to the network once"),
         (["model=bert-base"], r"model.backbone.settings: expected hidden_size=24"),

@@ -26,6 +26,13 @@ def test_it_leaves_what_it_measured_and_what_validation_chose(tmp_path: Path, ev
     assert metrics["seconds"]["run"] >= metrics["seconds"]["training"] > 0
 
 
+def test_weights_of_messages_have_no_effect_and_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for balance, warned in (("none", False), ("weights", True)):
+        options = [f"data.balance={balance}", "data.train_size=60", f"hydra.run.dir={tmp_path / balance}"]
+        main([*BASELINE, *options])
+        assert ("weighs all training messages alike" in capsys.readouterr().out) is warned
+
+
 def test_it_has_the_splits_of_a_transformer_and_needs_no_vocabulary(tmp_path: Path) -> None:
     missing = f"model.tokenizer={tmp_path}/none.tiktoken"
     main([*BASELINE, "model=gpt2-small", missing, "data.max_length=40", f"hydra.run.dir={tmp_path / 'run'}"])

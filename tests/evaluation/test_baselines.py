@@ -57,6 +57,8 @@ def test_words_and_characters_together_are_what_scikit_learn_fits_from_both() ->
 def test_together_alone_gives_one_baseline() -> None:
     (both,) = fit_baselines(TRAIN, VAL, ["words_and_characters"])
     assert both.name == "words and characters, TF-IDF, LinearSVC"
+    parts = [families()[name] for name in ("words", "characters")]
+    assert both.candidates == len(baselines.MARGINS) * (1 + sum(len(family.vectorizers) for family in parts))
 
 
 def test_words_are_hashed_where_counting_them_takes_too_much_memory(

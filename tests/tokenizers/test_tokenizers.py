@@ -231,15 +231,31 @@ def test_token_for_padding_is_what_the_files_beside_it_name(tmp_path: Path, file
     assert tokenizer_of("gpt2-nano", str(folder), None, None).pad_id == 8191
 
 
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "see", "you", "##r", "at", "five"]
+
+
 def test_older_files_of_a_vocabulary_become_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert", "pad_token_id": 0}')
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "see", "you", "##r", "at", "five"]
-    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     tokenizer = read_tokenizer(tmp_path)
     (row,), _ = tokenizer.encode(["See your at FIVE"], 20, "head")
     assert row.tolist() == [2, 5, 6, 7, 8, 9, 3]
     again = tokenizer_from_state(tokenizer.state())
     assert again.encode(["See your at FIVE"], 20, "head")[0][0].tolist() == row.tolist()
+
+
+def test_older_files_in_the_cache_of_the_hub_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "models--some--bert"
+    folder = repository / "snapshots" / ("1" * 40)
+    folder.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("1" * 40)
+    (folder / "config.json").write_text('{"model_type": "bert", "pad_token_id": 0}')
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="Connect to the network once"):
+        load_tokenizer("some/bert")
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    assert load_tokenizer("some/bert").encode(["See your at FIVE"], 20, "head")[0][0].tolist() == [2, 5, 6, 7, 8, 9, 3]
 
 
 def test_tokenizer_without_a_token_for_padding_is_told(tmp_path: Path) -> None:
@@ -255,6 +271,14 @@ def test_tokenizer_that_is_not_there_or_damaged_is_told(tmp_path: Path) -> None:
         read_tokenizer(tmp_path)
     with pytest.raises(UserError, match=r"some/encoder: .* tokenizer\.json .*Connect to the network once"):
         load_tokenizer("some/encoder")
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "deberta-v2", "modernbert"])
+def test_model_that_was_saved_without_its_vocabulary_is_told(architecture: str, tmp_path: Path) -> None:
+    """transformers would make a vocabulary of special tokens alone, in which each text is unknown tokens."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": architecture, "pad_token_id": 0}))
+    with pytest.raises(OptionError, match=r"tokenizer: expected a folder with a tokenizer\.json"):
+        read_tokenizer(tmp_path)
 
 
 def test_unknown_state_is_refused() -> None:

@@ -31,7 +31,7 @@ class PrefixKey:
         backbone: the backbone's family and sizes, as plain JSON values.
         width: size of an activation, D.
         depth: number of finished blocks; see `Classifier`.
-        dtype: type of matrix products and of the activations, such as `bfloat16`.
+        dtype: type of matrix products, such as `bfloat16`.
         pooling: the pooling and its options if the depth includes it, else `None`.
         padded_length: length that each message is padded to if the pooling reads padding, else `None`.
         pad_id: token id of the padding if the pooling reads it, else `None`.

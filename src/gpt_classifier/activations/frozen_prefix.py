@@ -53,7 +53,8 @@ class CacheOptions:
             ones are mapped from disk. Without one, the size of all activations that stay in memory, of all runs.
         max_disk_gb: size of everything in the directory. The least recently used shards are deleted to make room, and
             a run that needs more keeps nothing.
-        dtype: type that activations are kept in, one of `gpt_classifier.activations.storage.DTYPES`.
+        dtype: type that activations are kept in, one of `gpt_classifier.schema.CACHE_TYPES`; `auto` is the one that the
+            run computes in.
     """
 
     enabled: bool
@@ -196,6 +197,11 @@ class FrozenPrefix:
         """Messages that are going to be gathered: what is mapped from disk begins to be read."""
         if self._ahead is not None:
             self._ahead.announce(split, indices)
+
+    def close(self) -> None:
+        """End reading ahead until the next announcement."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def _gather(self, split: str, indices: Sequence[int]) -> Tensor:
         messages = self._messages[split]

@@ -11,9 +11,6 @@ from torch import Tensor
 
 from gpt_classifier.activations.cache_folder import GB, PrefixKey
 
-DTYPES = ("auto", "float32", "bfloat16", "int8")
-"""What `cache.dtype` takes; `auto` is the type that the run computes in."""
-
 SHARD_BYTES = 32 * 2**20  # one file; written at once, through a copy
 HEADER_BYTES = 4096  # no header is longer
 LARGEST = 127

@@ -77,9 +77,10 @@ def _not_run(question: Question, model: str | None, default: str, config_dir: Pa
     """Why a question is not run; empty if it is."""
     if model is not None and _backbone([f"experiment={question.experiment}"], config_dir) not in (model, default):
         return NOT_APPLICABLE
-    if question.released and not _can_fetch(question.released):
+    if question.released and not _can_fetch(question.released, question.revision):
+        named = question.released + (f" --revision {question.revision}" if question.revision else "")
         where = "in the local cache, and the Hub can't be reached"
-        return f"its released weights are not {where}: hf download {question.released}, or model.weights=FOLDER"
+        return f"its released weights are not {where}: hf download {named}, or model.weights=FOLDER"
     return ""
 
 

@@ -76,7 +76,8 @@ class DataReport:
                 self.max_length,
             )
         if self.several_windows:
-            log.info("windows  read in more than one: %s messages", _counts(self.several_windows))
+            several = _counts(self.several_windows)
+            log.info("windows  read in more than one: %s messages; lengths count what windows repeat", several)
         for name, counts in self.overlap.items():
             if counts["near"]:
                 log.warning(

@@ -107,6 +107,11 @@ class Encoder(Backbone):
     def state(self) -> dict[str, Any]:
         return {"family": FAMILY, **self._state}
 
+    def frozen_state(self) -> dict[str, Any]:
+        dropouts = ARCHITECTURES[self._state["architecture"]].dropouts
+        settings = {name: value for name, value in self._state["settings"].items() if name not in dropouts}
+        return {**self.state(), "settings": settings}
+
     def attention(self, ids: Tensor, lengths: Tensor) -> Tensor:
         config = self.model.config
         config._attn_implementation = "eager"  # which computes the weights, and not only what comes of them

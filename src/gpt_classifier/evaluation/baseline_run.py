@@ -91,6 +91,8 @@ def _load(config: DictConfig) -> MessageDataModule:
         data: MessageDataModule = instantiate(config.data.module, **parts)
         data.prepare_data()
         data.setup()
+    if data.datasets["train"].weights is not None:
+        log.warning("procedure=baseline weighs all training messages alike, whatever data.balance says")
     for split in data.splits:
         log.info("%-8s %d messages", split, len(data.datasets[split]))
     return data

@@ -195,7 +195,10 @@ def fit_baselines(train: Labelled, val: Labelled, only: Collection[str] = ()) ->
         if name in ("words", "characters") and (not only or TOGETHER in only):
             kept[name] = fitted
     if len(kept) == 2:
-        yield fit_together(kept["words"], kept["characters"], train, val)
+        together = fit_together(kept["words"], kept["characters"], train, val)
+        parts = [fitted[0] for name, fitted in kept.items() if only and name not in only]  # which nobody was given
+        candidates, seconds = ([getattr(one, name) for one in (together, *parts)] for name in ("candidates", "seconds"))
+        yield replace(together, candidates=sum(candidates), seconds=sum(seconds))
     if HASHED in only or any(family.memory == WORD_BYTES for family in too_large):
         yield fit_hashed(train, val, "" if HASHED in only else f"counting words {_needed(WORD_BYTES, characters)}")
 

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from gpt_classifier.confusion import Confusion
+from gpt_classifier.evaluation.baselines import WORD
 from gpt_classifier.evaluation.metrics import Predictions, mcnemar
 
 STRENGTHS = (0.1, 1.0, 10.0)  # of C
 FEATURES: tuple[tuple[str, dict[str, Any], int], ...] = (
-    ("1-2 words", {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}, 120_000_000),
+    ("1-2 words", {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": WORD}, 120_000_000),
     ("2-5 characters", {"analyzer": "char_wb", "ngram_range": (2, 5)}, 40_000_000),
 )
 """What is counted, and up to how many characters of training times 10 + classes: some eight seconds of one core."""

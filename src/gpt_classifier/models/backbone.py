@@ -100,6 +100,10 @@ class Backbone(nn.Module, ABC):
     def state(self) -> dict[str, Any]:
         """Family and sizes as plain values: with the weights, everything that the hidden states depend on."""
 
+    def frozen_state(self) -> dict[str, Any]:
+        """Of `state` what hidden states depend on where nothing drops: what those of frozen stages are kept under."""
+        return self.state()
+
     def attention(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """How much each token attends to each other one.
 

@@ -26,16 +26,13 @@ from gpt_classifier import torch_files
 from gpt_classifier.assets import ASSETS
 from gpt_classifier.device import expect_memory
 from gpt_classifier.errors import OptionError, UserError, first_line
-from gpt_classifier.hub import fetch_file
+from gpt_classifier.hub import WEIGHT_FILES, fetch_file
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.limits import expect_weights
 
 log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Of a folder or a repository, in the order in which transformers looks for them."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.config import files_in, meant, names_of
 from gpt_classifier.errors import OptionError, UserError, expect_bool, expect_number
+from gpt_classifier.experiments import BASELINE
 from gpt_classifier.schema import OPTIONS
 from gpt_classifier.sweeps.results import REPEATED
 
@@ -154,6 +155,9 @@ def read_space(cfg: DictConfig, fixed: Collection[str] = (), folders: Sequence[P
     Raises:
         UserError: at the first part of it that can't be searched.
     """
+    if OmegaConf.select(cfg, "procedure._target_") == BASELINE:
+        hint = "It chooses among its candidates by itself: use train."
+        raise OptionError("procedure", "usual, which trains with what is searched", "baseline", hint)
     node: Any = OmegaConf.to_container(cfg.hparams_search.space or OmegaConf.create(), resolve=True)
     found = {key: values for key, values in _leaves(node) if key not in fixed and values is not None}
     if not found:

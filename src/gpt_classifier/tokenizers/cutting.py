@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from gpt_classifier.errors import OptionError
+from gpt_classifier.errors import OptionError, option_group
 
 Truncate = Literal["head", "tail", "head_tail", "error"]
 TRUNCATES: tuple[str, ...] = get_args(Truncate)
@@ -101,12 +101,15 @@ def cut_rows(
 
     Raises:
         TextTooLong: with `truncate=error`.
-        OptionError: the special tokens leave no room.
+        OptionError: the special tokens leave no room, of `max_length` or of `windows`.
     """
     special = len(before) + len(after)
     room = max_length - special
     if room < 1:
         raise OptionError("max_length", f"more than the {special} special tokens of each text", max_length)
+    if windows is not None:
+        with option_group("windows"):
+            windows.stride(special)
     around = [np.array(ids, dtype=np.int32) for ids in (before, after)]
     rows: list[np.ndarray] = []
     cut = 0

@@ -125,23 +125,39 @@ def fetch_tokenizer(hub: str, revision: str | None) -> HuggingFaceTokenizer:
     Raises:
         UserError: no network and nothing in the cache, no such repository, or no token for padding.
     """
+    from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return read_tokenizer(fetch_file(hub, (FILE,), revision, beside=(*SETTINGS, "config.json")))
     except UserError as error:
         lacks = isinstance(error.__cause__, EntryNotFoundError)
-        if not lacks or isinstance(error.__cause__, LocalEntryNotFoundError):  # no network
+        if lacks and not isinstance(error.__cause__, LocalEntryNotFoundError):
+            return _converted(hub, revision)
+        if not isinstance(try_to_load_from_cache(hub, "config.json", revision=revision), str):
             raise
-    return _converted(hub, revision)
+        try:  # no network, but the repository is in the cache, perhaps with older files
+            return _converted(hub, revision, cached=True)
+        except UserError:
+            raise error from error.__cause__
 
 
-def _converted(name: str, revision: str | None) -> HuggingFaceTokenizer:
-    """What transformers makes of older files, such as `vocab.txt` or `spm.model`, of a folder or a repository."""
+def _converted(name: str, revision: str | None, cached: bool = False) -> HuggingFaceTokenizer:
+    """What transformers makes of older files, such as `vocab.txt` or `spm.model`.
+
+    Args:
+        name: a folder or a repository.
+        revision: of the repository.
+        cached: take the repository's files from the local cache alone.
+    """
     try:
         from transformers import AutoTokenizer
 
-        theirs = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        theirs = AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=False, local_files_only=cached
+        )
+        if theirs.get_vocab().keys() <= set(theirs.all_special_tokens):  # it makes one of a config.json alone
+            raise ValueError("there are no files of a vocabulary")
         text, pad_id = theirs.backend_tokenizer.to_str(), theirs.pad_token_id
     except Exception as error:  # whatever is missing, its kinds of errors are many
         raise OptionError(

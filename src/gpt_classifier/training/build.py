@@ -1,6 +1,7 @@
 """The parts of a training, from a composed configuration."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from gpt_classifier.config import InstantiationException, instantiate
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import Source
 from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
-from gpt_classifier.errors import UserError, expect_number, first_line, option_group
+from gpt_classifier.errors import OptionError, UserError, expect_number, first_line, option_group
 from gpt_classifier.families import complete_config, empty_backbone, load_classifier
 from gpt_classifier.models.backbone import Backbone
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
@@ -170,10 +171,14 @@ def load_data(cfg: DictConfig, source: Source | None = None, pooling: Pooling | 
     parts["evaluation_tokens"] = evaluation_tokens(device_of(cfg.trainer.accelerator))
     if cfg.data.batch_size == AUTO:
         parts["batch_size"] = 1
-    with option_group("data"):
-        data: MessageDataModule = instantiate(cfg.data.module, **parts, **({"source": source} if source else {}))
-        data.prepare_data()
-        data.setup()
+    try:
+        with option_group("data"):
+            data: MessageDataModule = instantiate(cfg.data.module, **parts, **({"source": source} if source else {}))
+            data.prepare_data()
+            data.setup()
+    except OptionError as error:  # special tokens leave no room in windows, which are the pooling's
+        error.field = re.sub(r"^data\.windows\b", "pooling", error.field)
+        raise
     return data
 
 
@@ -275,7 +280,7 @@ def build_prefix(
         dtype = str(compute_type).removeprefix("torch.")
         key = PrefixKey(
             weights=base.sha256 if base else None,
-            backbone=backbone.state(),
+            backbone=backbone.frozen_state(),
             width=backbone.width,
             depth=depth,
             dtype=dtype,

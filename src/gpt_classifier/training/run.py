@@ -88,7 +88,11 @@ def train(config: DictConfig, context: RunContext) -> Result:
             keep_inputs(config, context.folder, data)
             if checkpoint is not None:
                 bring_best_along(checkpoint, context.folder)
-        stages, training = fit_and_evaluate(trainer, data, module, checkpoint, measured, context.interruptible)
+        try:
+            stages, training = fit_and_evaluate(trainer, data, module, checkpoint, measured, context.interruptible)
+        finally:
+            if module.prefix is not None:
+                module.prefix.close()
         result = Result(
             module,
             data,
