@@ -621,6 +621,7 @@ def test_resuming_compares_what_would_make_it_another_run(
     for override, expected in {
         "trainer.max_epochs=2": "was trained with trainer.max_epochs 1, but this run has 2",
         "trainer.precision=bf16-mixed": "was trained with trainer.precision 32-true, but this run has bf16-mixed",
+        "cache.dtype=int8": "was trained with cache.dtype auto, but this run has int8",
         "trainer.gradient_clip_val=1.0": "was trained with trainer.gradient_clip_val None, but this run has 1.0",
         "data.truncate=tail": "was trained with data.truncate head, but this run has tail",
         "data.pad_to=200": "was trained with data.pad_to batch, but this run has 200",

@@ -33,6 +33,7 @@ def settings_to_keep(
         "data.pad_to": data.pad_to,
         "data.max_length": data.max_length,
         "data.truncate": data.truncate,
+        "cache.dtype": config.cache.dtype,
         "trainer.accumulate_grad_batches": config.trainer.accumulate_grad_batches,
         "trainer.precision": precision,
         "trainer.gradient_clip_val": config.trainer.get("gradient_clip_val"),
