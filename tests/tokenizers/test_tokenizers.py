@@ -257,6 +257,13 @@ def test_tokenizer_that_is_not_there_or_damaged_is_told(tmp_path: Path) -> None:
         load_tokenizer("some/encoder")
 
 
+@pytest.mark.parametrize("model_type", ["bert", "roberta"])
+def test_checkpoint_without_a_vocabulary_is_told(tmp_path: Path, model_type: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(OptionError, match=r"expected .* the vocabulary .*, which has none"):
+        read_tokenizer(tmp_path)  # transformers makes one of special tokens alone, to which all texts are equal
+
+
 def test_unknown_state_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown kind"):
         tokenizer_from_state({"kind": "sentencepiece"})
