@@ -1,5 +1,6 @@
 """What `--help` of train, pretrain and search says, and how quickly."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -23,6 +24,15 @@ def test_help_is_printed_and_nothing_runs(name: str, flag: str, capsys: pytest.C
     told = capsys.readouterr().out
     assert "Groups and their files" in told
     assert "Hydra" not in told
+
+
+def test_help_whose_reader_has_read_enough_ends_without_a_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "gpt_classifier", "search", "--help"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("name", NAMES)

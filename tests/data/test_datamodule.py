@@ -185,7 +185,7 @@ def test_a_text_that_is_too_long_is_refused_on_request_with_its_row_and_length()
     assert str(error.value) == (
         "truncate: expected head, tail or head_tail where a message has more than 1,024 tokens, but it is error, and "
         f"data row 3 ('word0 word1 word2 word3 word4 word5 word…') has {found:,}. Set truncate=head, tail or head_tail "
-        "to cut it, or max_length to read more."
+        "to cut it, or max_length, if the model can read more; pooling=windows reads all of it."
     )
     assert of(Texts(["a", "b"], ["x", "y"]), truncate="error").report.truncated == {"train": 0}
 

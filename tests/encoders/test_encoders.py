@@ -1,5 +1,6 @@
 """What transformers computes, whatever is computed apart; dropout where blocks are trained."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tiny_encoders import ENCODERS, config_of, write
 
 from gpt_classifier.config import compose
 from gpt_classifier.encoders.backbones import build
-from gpt_classifier.encoders.config import ARCHITECTURES, EncoderConfig, from_checkpoint
+from gpt_classifier.encoders.config import ARCHITECTURES, EncoderConfig, complete, from_checkpoint
 from gpt_classifier.encoders.weights import load_encoder
 from gpt_classifier.errors import OptionError, UserError
 from gpt_classifier.families import complete_config, empty_backbone
@@ -255,3 +256,12 @@ def test_model_has_the_size_of_the_released_one(model: str) -> None:
     assert backbone.context == (8192 if model.startswith("modernbert") else 512)
     assert cfg.pooling._target_.endswith("FirstToken")
     assert cfg.recipe.rates[model] == cfg.recipe.rates.encoder
+
+
+def test_small_vocabulary_of_a_checkpoint_is_no_reason_for_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    settings = config_of("modernbert").state()["settings"]  # as a checkpoint keeps them, without ids of special tokens
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    complete(EncoderConfig("modernbert", settings))
+    logger.removeHandler(caplog.handler)
+    assert not caplog.records

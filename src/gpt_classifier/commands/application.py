@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.arguments import see_working_directory
-from gpt_classifier.commands.exit import HYDRA_DEBUG, debugging, told_when_interrupted
+from gpt_classifier.commands.exit import HYDRA_DEBUG, debugging, readable_exit, told_when_interrupted
 from gpt_classifier.commands.help import page
 from gpt_classifier.commands.overrides import explain, folder_given, refuse_dashes
 from gpt_classifier.commands.sweep import SweepFolder, finish, recorded, tell_what_is_fixed, varied
@@ -61,7 +61,8 @@ def run_hydra(
     see_working_directory()  # for modules that a configuration names
     try:
         if {"-h", "--help"} & set(given):
-            print(page(name, folder_given(given)))
+            with readable_exit():
+                print(page(name, folder_given(given)), flush=True)
             return
         sys.argv = own[:1] + given + tell_what_is_fixed(given)
         refuse_dashes(given)

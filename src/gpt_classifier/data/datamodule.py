@@ -307,7 +307,8 @@ class MessageDataModule(LightningDataModule):
                 "truncate",
                 f"head, tail or head_tail where a message has more than {self.max_length:,} tokens",
                 f"error, and data row {int(message['row']) + 1} ({beginning(message['text'])}) has {error.tokens:,}",
-                "Set {field}=head, tail or head_tail to cut it, or {group}max_length to read more.",
+                "Set {field}=head, tail or head_tail to cut it, or {group}max_length, if the model can read more; "
+                "pooling=windows reads all of it.",
             ) from error
 
     @property

@@ -53,10 +53,13 @@ ARCHITECTURES = {
 }
 """By `model_type`, as `config.json` names it; DeBERTa-v3 is `deberta-v2`, and DistilRoBERTa `roberta`."""
 
+TOKENS = ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+
 INDIFFERENT = {
+    *TOKENS,
     *("initializer_range", "initializer_cutoff_factor", "sinusoidal_pos_embds", "use_cache", "tie_word_embeddings"),
-    *("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "classifier_dropout", "classifier_bias"),
-    *("classifier_activation", "classifier_pooling", "seq_classif_dropout", "qa_dropout", "pooler_dropout"),
+    *("classifier_dropout", "classifier_bias", "classifier_activation", "classifier_pooling", "seq_classif_dropout"),
+    *("qa_dropout", "pooler_dropout"),
     *("pooler_hidden_act", "pooler_hidden_size", "legacy", "decoder_bias", "sparse_prediction"),
     *("sparse_pred_ignore_index", "deterministic_flash_attn", "is_decoder", "add_cross_attention"),
 }
@@ -118,7 +121,8 @@ def complete(config: EncoderConfig) -> Any:
     assert config.architecture is not None
     assert config.settings is not None
     architecture = ARCHITECTURES[config.architecture]
-    settings = dict(config.settings)
+    # transformers warns of its own defaults for special tokens where they are beyond the vocabulary
+    settings = {**dict.fromkeys(TOKENS), **config.settings}
     for name, only in architecture.only.items():
         if settings.get(name, only) != only:
             raise OptionError(

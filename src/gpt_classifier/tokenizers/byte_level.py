@@ -92,7 +92,11 @@ def rank_file(name: str) -> Path:
     """
     path = ASSETS / "gpt2-nano" / "vocabulary.tiktoken" if name == "gpt2-nano" else Path(name).expanduser()
     if not path.is_file():
-        raise OptionError("tokenizer", "gpt2, gpt2-nano or the path of a rank file", f"{name}, which does not exist")
+        raise OptionError(
+            "tokenizer",
+            "gpt2, gpt2-nano or the path of a rank file, or of an encoder's a folder with a tokenizer.json",
+            f"{name}, which does not exist",
+        )
     return path
 
 

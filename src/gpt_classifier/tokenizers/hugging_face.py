@@ -156,9 +156,8 @@ def _converted(name: str, revision: str | None, cached: bool = False) -> Hugging
         theirs = AutoTokenizer.from_pretrained(
             name, revision=revision, trust_remote_code=False, local_files_only=cached
         )
-        if theirs.get_vocab().keys() <= set(theirs.all_special_tokens):  # it makes one of a config.json alone
-            raise ValueError("there are no files of a vocabulary")
-        text, pad_id = theirs.backend_tokenizer.to_str(), theirs.pad_token_id
+        backend, pad_id = theirs.backend_tokenizer, theirs.pad_token_id
+        text, vocabulary = backend.to_str(), backend.get_vocab(with_added_tokens=True)
     except Exception as error:  # whatever is missing, its kinds of errors are many
         raise OptionError(
             "tokenizer",
@@ -167,6 +166,13 @@ def _converted(name: str, revision: str | None, cached: bool = False) -> Hugging
             "transformers also reads older files, for which it may ask for a package (pip install sentencepiece "
             "protobuf).",
         ) from error
+    if set(vocabulary.values()) <= set(theirs.all_special_ids):  # what transformers makes where no file has any
+        raise OptionError(
+            "tokenizer",
+            "a folder or a repository with the vocabulary that the model was trained with, such as a tokenizer.json",
+            f"{name}, which has none",
+            "Save it beside the weights (tokenizer.save_pretrained of transformers), or set {field} to where it is.",
+        )
     if pad_id is None:
         raise _without_padding(name)
     return HuggingFaceTokenizer(text, pad_id)

@@ -161,7 +161,8 @@ def load_data(cfg: DictConfig, source: Source | None = None, pooling: Pooling | 
     backbone = _without_weights(cfg)
     with option_group("model"):
         tokenizer = tokenizer_of(cfg.model.tokenizer, cfg.model.weights, cfg.model.hub, cfg.model.revision)
-        expect_vocabulary(tokenizer, str(cfg.model.tokenizer or cfg.model.hub), backbone.vocab_size, cfg.model.weights)
+        name = cfg.model.tokenizer or cfg.model.hub or f"that of {cfg.model.weights}"
+        expect_vocabulary(tokenizer, str(name), backbone.vocab_size, cfg.model.weights)
     parts = {
         "tokenizer": tokenizer,
         "context_length": backbone.context,

@@ -133,7 +133,7 @@ class Imdb:
             raise OptionError(
                 "path",
                 "Stanford's film reviews, which are downloaded once",
-                self.path,
+                "null, and they can't be had",
                 f"{error} Set {{field}}= to a copy of {ARCHIVE}.",
             ) from error
 
