@@ -86,9 +86,8 @@ def test_files_of_a_folder_of_ones_own_are_listed(tmp_path: Path, capsys: pytest
     (tmp_path / "freeze" / "mine.yaml").write_text("# Train what I like.\n_target_: x\n")
     run_hydra(lambda cfg: None, "config", ["--config-dir", str(tmp_path), "--help"])
     assert re.search(r"^ +mine +Train what I like\.$", capsys.readouterr().out, re.MULTILINE)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="expected a folder"):
         run_hydra(lambda cfg: None, "config", ["--config-dir=nowhere", "--help"])
-    assert "expected a folder" in capsys.readouterr().err
     with pytest.raises(UserError):
         page("config", tmp_path / "nowhere")
 
