@@ -76,14 +76,20 @@ def write(name: str, folder: Path, **settings: Any) -> Any:
     return getattr(model, model.base_model_prefix, model)
 
 
-def write_bert(folder: Path, texts: list[str]) -> Path:
-    """A folder as on the Hugging Face Hub, with a BERT whose vocabulary is of some texts."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+def word_piece(special: list[str], vocab_size: int) -> tuple[tokenizers.Tokenizer, Any]:
+    """BERT's tokenizer without a vocabulary, and what trains one."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = tokenizers.decoders.WordPiece()
-    trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=500, special_tokens=special, show_progress=False)
+    return tokenizer, tokenizers.trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=special, show_progress=False
+    )
+
+
+def write_bert(folder: Path, texts: list[str]) -> Path:
+    """A folder as on the Hugging Face Hub, with a BERT whose vocabulary is of some texts."""
+    tokenizer, trainer = word_piece(["[PAD]", "[UNK]", "[CLS]", "[SEP]"], 500)
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         "[CLS] $0 [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

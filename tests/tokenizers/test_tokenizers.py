@@ -12,6 +12,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_encoders import word_piece
 
 from gpt_classifier.errors import OptionError, UserError
 from gpt_classifier.tokenizers import byte_level, load_tokenizer, tokenizer_from_state, tokenizer_of
@@ -34,11 +35,7 @@ def trained(kind: str, padding: bool = True) -> str:
     special = ["<pad>", "<unk>", "<s>", "</s>"]
     if kind == "WordPiece":
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
-        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = tokenizers.decoders.WordPiece()
-        trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
+        tokenizer, trainer = word_piece(special, 200)
     elif kind == "BPE":
         tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

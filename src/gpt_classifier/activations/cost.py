@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gpt_classifier.activations.cache_folder import PrefixKey
-from gpt_classifier.activations.storage import disk_gb, kept_type
+from gpt_classifier.activations.storage import disk_gb
 
 FEW_PASSES = 20  # too few to measure one of them first
 
@@ -21,8 +21,7 @@ def smaller_settings(key: PrefixKey, lengths: Sequence[int]) -> str:
         lengths: tokens of each distinct message.
     """
     size = disk_gb(key, lengths)
-    narrower = [name for name in ("bfloat16", "int8") if _bytes(name) < kept_type(key).itemsize]
-    costs = {f"cache.dtype={name}": disk_gb(replace(key, stored=name), lengths) for name in narrower}
+    costs = {f"cache.dtype={name}": disk_gb(replace(key, stored=name), lengths) for name in ("bfloat16", "int8")}
     if key.pooling is None and key.padded_length is None:
         shorter = {most: disk_gb(key, [min(tokens, most) for tokens in lengths]) for most in _powers(max(lengths))}
         most = next((most for most, cost in shorter.items() if cost <= size / 2), None)
@@ -58,10 +57,6 @@ def seconds_of(batches: Sequence[list[np.ndarray]], compute: Callable[[list[np.n
     began = time.perf_counter()
     compute(batches[typical])
     return (time.perf_counter() - began) * sum(tokens) / tokens[typical]
-
-
-def _bytes(dtype: str) -> int:
-    return {"bfloat16": 2, "int8": 1}[dtype]
 
 
 def _powers(longest: int) -> list[int]:

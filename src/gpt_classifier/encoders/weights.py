@@ -11,7 +11,7 @@ from gpt_classifier.device import expect_memory
 from gpt_classifier.encoders.backbones import Encoder, build
 from gpt_classifier.encoders.config import EncoderConfig, config_file, read_config, relevant
 from gpt_classifier.errors import OptionError, UserError
-from gpt_classifier.models.weights import StateDict, read_tensors
+from gpt_classifier.models.weights import StateDict, expect_names, read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +104,7 @@ def _check(model: Encoder, state: StateDict, path: Path) -> None:
     expected = {name.removeprefix("model."): tensor for name, tensor in model.state_dict().items()}
     if "embeddings.position_embeddings.weight" not in expected:  # DeBERTa-v3 was pretrained with some, for its head
         state.pop("embeddings.position_embeddings.weight", None)
-    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    if missing or unknown:
-        raise UserError(
-            f"{path} does not hold this model's weights: of {len(expected)} tensors {len(missing)} are missing (such "
-            f"as {', '.join(missing[:2]) or 'none'}) and {len(unknown)} are unknown (such as "
-            f"{', '.join(unknown[:2]) or 'none'}). Expected are the names that transformers gives them."
-        )
+    expect_names(expected, state, path, "the names that transformers gives them")
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
             raise UserError(

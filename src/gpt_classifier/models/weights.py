@@ -408,17 +408,31 @@ def _from_book(book: StateDict) -> tuple[StateDict, StateDict]:
     return state, head
 
 
-def _check_tensors(config: GPTConfig, model: GPT, state: StateDict, path: Path) -> None:
-    _expect_sizes(config, _sizes(state), str(path))
-    expected = model.state_dict()
-    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+def expect_names(expected: StateDict, found: StateDict, path: Path, names: str) -> None:
+    """Refuse tensors that are not those of a model.
+
+    Args:
+        expected: tensors of the model.
+        found: tensors of the file.
+        path: of the file.
+        names: what the names of `expected` are, in words.
+
+    Raises:
+        UserError: some are missing or unknown.
+    """
+    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing or unknown:
         raise UserError(
             f"{path} does not hold this model's weights: of {len(expected)} tensors {len(missing)} are missing (such "
             f"as {', '.join(missing[:2]) or 'none'}) and {len(unknown)} are unknown (such as "
-            f"{', '.join(unknown[:2]) or 'none'}). Expected are the names of the released GPT-2 files or of the "
-            f"book's GPTModel."
+            f"{', '.join(unknown[:2]) or 'none'}). Expected are {names}."
         )
+
+
+def _check_tensors(config: GPTConfig, model: GPT, state: StateDict, path: Path) -> None:
+    _expect_sizes(config, _sizes(state), str(path))
+    expected = model.state_dict()
+    expect_names(expected, state, path, "the names of the released GPT-2 files or of the book's GPTModel")
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
             raise UserError(
