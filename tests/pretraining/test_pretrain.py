@@ -1,10 +1,12 @@
 """Pretraining, by the real command."""
 
+import dataclasses
 import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,8 +17,10 @@ from gpt_classifier.errors import UserError
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.weights import load_backbone
-from gpt_classifier.pretraining.module import PretrainingModule, next_token_loss
-from gpt_classifier.pretraining.optimizer import adamw, muon
+from gpt_classifier.pretraining.corpus import Windows
+from gpt_classifier.pretraining.loss import masked_token_loss, next_token_loss
+from gpt_classifier.pretraining.module import PretrainingModule
+from gpt_classifier.pretraining.optimizer import NorMuon, adamw, normuon
 from gpt_classifier.tokenizers.byte_level import load_encoding
 
 TINY = [
@@ -85,7 +89,45 @@ def test_it_learns(pretrain: Callable[..., Path]) -> None:
     model, _ = load_backbone(SIZES, folder)
     ids = torch.tensor([encoding.encode_ordinary("Story 7: the cat sat on the mat and the dog lay")])
     with torch.no_grad():
-        assert next_token_loss(model, ids[:, :-1], ids[:, 1:]) < 2.5  # uniform is 5.7
+        batch = Windows(ids[:, :-1], ids[:, 1:])
+        assert next_token_loss(model, batch) / batch.ids.numel() < 2.5  # uniform is 5.7
+
+
+def test_hidden_tokens_are_learned_with_the_whole_text_in_sight(pretrain: Callable[..., Path], text: Path) -> None:
+    folders = {
+        share: pretrain(f"masked.batches={share}", "tokens=25600", "val_steps=99", folder=str(share)) / "model"
+        for share in (0, 0.5)
+    }
+    losses = {}
+    for share, folder in folders.items():
+        encoding = load_encoding(str(folder / "vocabulary.tiktoken"))
+        model, _ = load_backbone(SIZES, folder)
+        rows = [encoding.encode_ordinary(f"Story {i}: the cat sat on the mat and the dog")[:12] for i in range(10, 40)]
+        ids = torch.tensor(rows)
+        batch = Windows(ids, ids).hidden(0.2, np.random.default_rng(0))
+        assert batch.hide is not None
+        with torch.no_grad():
+            losses[share] = float(masked_token_loss(model, batch) / batch.hide.sum())
+    assert losses[0.5] < 0.8 * losses[0]
+    assert "50% of them in batches with hidden tokens" in (folders[0.5] / "README.md").read_text()
+
+
+def test_texts_of_several_files_are_learned_and_measured_each_by_itself(
+    pretrain: Callable[..., Path], text: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = text.with_name("numbers.txt")
+    other.write_text("\n<|endoftext|>\n".join(f"{i} and {i + 1} make {2 * i + 1}" for i in range(200)))
+    folder = pretrain(f"data.path='{text.parent}/*.txt'")
+    card = (folder / "model" / "README.md").read_text()
+    assert "`text.txt`: 180 documents" in card
+    assert "`numbers.txt`: 180 documents" in card
+    curves = next(folder.rglob("metrics.csv")).read_text()
+    assert "val/bits_per_byte/text" in curves
+    assert "val/bits_per_byte/numbers" in curves
+    text.with_suffix(".more.txt").write_text(text.read_text())
+    with pytest.raises(SystemExit):
+        pretrain(f"data.path='{text.parent}/text*.txt'", folder="twins")
+    assert "some are called alike: ['text', 'text']" in capsys.readouterr().err
 
 
 def test_pretrained_weights_are_learned_on_and_fine_tuned_with_their_vocabulary(
@@ -107,7 +149,7 @@ def test_pretrained_weights_are_learned_on_and_fine_tuned_with_their_vocabulary(
     )
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("optimizer", ["normuon", "adamw"])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
     pretrain: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +179,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["data.path=nowhere.txt"], "data.path: there is no file nowhere.txt"),
+        (["data.path=nowhere.txt"], "there is no file nowhere.txt"),
         (["windows=[16,48]"], "lengths that divide the context"),
         (["windows=[16]"], "and the context itself"),
         (["windows=16"], "and the context itself"),
@@ -146,7 +188,9 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
         (["vocabulary=gpt2-nano"], "vocabulary: it has 8192 tokens, but model.backbone.vocab_size is 300"),
         (["model.weights=other.safetensors"], "vocabulary: set it to the one that the weights were trained with"),
         (["seed=-1"], "seed: expected"),
-        (["compile=yes"], "compile: expected none, loss or all"),
+        (["compile=all"], "compile: expected"),
+        (["masked.batches=2"], "masked.batches: expected"),
+        (["data.path=[a.txt,b.txt]"], "data.path: expected text"),
         (["batch_tokens=100"], "batch_tokens: expected a multiple of the context, 64"),
         (["model.backbone.vocab_size=9000"], "vocab_size is 9000"),
         (["batch_tokens=64000", "tokens=64000"], "data: tokens of the text"),
@@ -161,27 +205,54 @@ def test_what_cannot_work_is_told(
     assert expected in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_loss_is_the_cross_entropy_of_all_logits(reduction: str) -> None:
+def test_loss_is_the_cross_entropy_of_all_logits() -> None:
     model = GPT(SIZES).initialise()
-    ids, targets = torch.randint(0, 300, (2, 3, 40)).unbind()
-    loss = next_token_loss(model, ids, targets, reduction)
-    loss.backward()
-    gradient = model.wte.weight.grad
-    assert gradient is not None
-    model.wte.weight.grad = None
+    ids, targets = torch.randint(0, 300, (2, 9, 40)).unbind()  # more positions than are held at a time
+    loss = next_token_loss(model, Windows(ids, targets))
+    (loss / 2).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
     logits = model.next_token_logits(model.hidden(ids))
-    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
-    expected.backward()
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    (expected / 2).backward()
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(gradient, model.wte.weight.grad)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_hidden_tokens_are_read_where_the_next_one_is_and_nothing_of_them_is_seen() -> None:
+    model = GPT(SIZES).initialise()
+    ids = torch.randint(0, 300, (3, 40))
+    batch = Windows(ids, ids).hidden(0.2, np.random.default_rng(0))
+    hide = batch.hide
+    assert hide is not None
+    assert not hide[:, 0].any()
+    assert hide.any(dim=1).all()
+    free = GPT(dataclasses.replace(SIZES, causal=False))
+    free.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        free.wte.weight[299] = 0
+        logits = free.hidden(ids.masked_fill(hide, 299)) @ model.wte.weight.t()
+        expected = F.cross_entropy(logits[:, :-1][hide[:, 1:]], ids[:, 1:][hide[:, 1:]], reduction="sum")
+        torch.testing.assert_close(masked_token_loss(model, batch), expected)
+
+
+def test_rows_of_a_step_of_normuon_are_of_one_size_and_query_key_and_value_are_apart() -> None:
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(96, 32))
+    weight.grad = torch.cat([torch.randn(32, 32) * scale for scale in (1.0, 100.0, 1e-3)])
+    NorMuon([weight], lr=1.0, momentum=0.95, beta2=0.95, weight_decay=0.0).step()
+    for part in weight.detach().chunk(3):
+        rows = part.square().mean(dim=1).sqrt()
+        torch.testing.assert_close(rows, torch.full_like(rows, 0.2), atol=1e-3, rtol=1e-3)
+        assert (torch.linalg.svdvals(part) / torch.linalg.svdvals(part).mean() - 1).abs().max() < 0.6
 
 
 def test_weight_decay_is_on_matrices_only() -> None:
     model = GPT(SIZES).initialise()
     for optimizer in (
         adamw(model, 1e-3, 0.1, (0.9, 0.95)),
-        muon(model, 1e-3, 0.1, (0.9, 0.95), muon_lr=1e-3, momentum=0.95),
+        normuon(model, 1e-3, 1e-3, 1e-3, 0.95, 0.95, 0.1, (0.9, 0.95)),
     ):
         decayed = {id(p) for group in optimizer.param_groups for p in group["params"] if group["weight_decay"]}
         assert decayed == {id(p) for p in model.parameters() if p.dim() == 2}

@@ -75,8 +75,8 @@ APPLICATIONS = {
         ),
         {
             "pretrain": (
-                *("data.path", "data.val_every", "vocabulary", "tokens", "batch_tokens", "windows", "compile"),
-                *("model.weights", "ckpt_path", "seed"),
+                *("data.path", "data.val_every", "vocabulary", "tokens", "batch_tokens", "windows"),
+                *("masked.batches", "compile", "model.weights", "ckpt_path", "seed"),
             )
         },
     ),

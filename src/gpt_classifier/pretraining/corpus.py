@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tiktoken
@@ -23,12 +24,32 @@ class Documents:
     """A text, document by document.
 
     Args:
+        file: its name.
         train: to learn from.
         val: every `val_every`-th document, held out.
     """
 
+    file: str
     train: list[str]
     val: list[str]
+
+    @property
+    def name(self) -> str:
+        """The file's, without endings."""
+        return self.file.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a loss on held-out documents is measured by.
+
+    Args:
+        name: of the text.
+        bytes_per_token: of these documents.
+    """
+
+    name: str
+    bytes_per_token: float
 
 
 def read_documents(path: Path, val_every: int) -> Documents:
@@ -39,10 +60,8 @@ def read_documents(path: Path, val_every: int) -> Documents:
         val_every: one document in so many is held out.
 
     Raises:
-        UserError: there is no such file, it can't be read, or it has fewer documents than that.
+        UserError: it can't be read, or it has fewer documents than that.
     """
-    if not path.is_file():
-        raise UserError(f"data.path: there is no file {path}. Set it to a text file, plain or .xz.")
     try:
         with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
             text = file.read()
@@ -57,7 +76,7 @@ def read_documents(path: Path, val_every: int) -> Documents:
         )
     val = documents[val_every - 1 :: val_every]
     del documents[val_every - 1 :: val_every]
-    return Documents(documents, val)
+    return Documents(path.name, documents, val)
 
 
 def tokenize(documents: Sequence[str], encoding: tiktoken.Encoding) -> np.ndarray:
@@ -70,8 +89,25 @@ def tokenize(documents: Sequence[str], encoding: tiktoken.Encoding) -> np.ndarra
     return np.concatenate(parts)
 
 
-Windows = tuple[Tensor, Tensor]
-"""Token ids `(B, T)`, and at each position the id that follows."""
+class Windows(NamedTuple):
+    """A batch.
+
+    Args:
+        ids: `(B, T)` token ids.
+        targets: `(B, T)`, the id that follows each.
+        hide: `(B, T)`, which tokens are hidden from the model and asked for; `None` where the next one is.
+    """
+
+    ids: Tensor
+    targets: Tensor
+    hide: Tensor | None = None
+
+    def hidden(self, share: float, generator: np.random.Generator) -> "Windows":
+        """The same windows with so many of their tokens hidden, never the first, which nothing precedes."""
+        hide = torch.from_numpy(generator.random(self.ids.shape, dtype=np.float32) < share)
+        hide[:, 0] = False
+        hide[:, 1] |= ~hide.any(dim=1)  # something to learn in each
+        return self._replace(hide=hide)
 
 
 def windows(tokens: np.ndarray, starts: Sequence[int] | np.ndarray, context: int, length: int) -> Windows:
@@ -83,7 +119,7 @@ def windows(tokens: np.ndarray, starts: Sequence[int] | np.ndarray, context: int
         context: a multiple of `length`.
     """
     pieces = np.stack([tokens[start : start + context + 1] for start in starts]).astype(np.int64)
-    return (
+    return Windows(
         torch.from_numpy(pieces[:, :-1].reshape(-1, length)),
         torch.from_numpy(pieces[:, 1:].reshape(-1, length)),
     )
@@ -101,6 +137,8 @@ class TrainWindows(IterableDataset[Windows]):
         batch_tokens: tokens of a batch, over all processes, a multiple of `context`.
         lengths: of windows, divisors of `context`; one is drawn for each batch.
         seed: of the order.
+        masked: share of the batches that have hidden tokens.
+        mask: share of the tokens of such a batch that are hidden.
         first: number of the first batch.
         rank: of this process, which takes its share of each batch.
         world_size: number of processes.
@@ -113,6 +151,8 @@ class TrainWindows(IterableDataset[Windows]):
         batch_tokens: int,
         lengths: Sequence[int],
         seed: int,
+        masked: float = 0.0,
+        mask: float = 0.0,
         first: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -122,6 +162,8 @@ class TrainWindows(IterableDataset[Windows]):
         self.pieces = batch_tokens // context
         self.lengths = lengths
         self.seed = seed
+        self.masked = masked
+        self.mask = mask
         self.first = first
         self.rank = rank
         self.world_size = world_size
@@ -136,8 +178,9 @@ class TrainWindows(IterableDataset[Windows]):
             starts = offset + self.context * order.permutation((len(self.tokens) - 1 - offset) // self.context)
             for place in range(index, self.batches_per_pass):
                 chosen = starts[place * self.pieces : (place + 1) * self.pieces][self.rank :: self.world_size]
-                yield windows(self.tokens, chosen, self.context, self._length(number))
+                draw = np.random.default_rng([self.seed, number, 1])
+                batch = windows(self.tokens, chosen, self.context, int(draw.choice(self.lengths)))
+                if draw.random() < self.masked:
+                    batch = batch.hidden(self.mask, np.random.default_rng([self.seed, number, 2, self.rank]))
+                yield batch
                 number += 1
-
-    def _length(self, number: int) -> int:
-        return int(np.random.default_rng([self.seed, number, 1]).choice(self.lengths))

@@ -13,17 +13,32 @@ from gpt_classifier.pretraining.vocabulary import save_vocabulary
 
 
 @dataclass(frozen=True)
+class Text:
+    """A text that was learned from.
+
+    Args:
+        file: its name.
+        documents: how many were learned from.
+        tokens: of them.
+        bits_per_byte: of its held-out documents.
+    """
+
+    file: str
+    documents: int
+    tokens: int
+    bits_per_byte: float
+
+
+@dataclass(frozen=True)
 class Pretrained:
     """What the model card tells.
 
     Args:
         model: its name.
-        text: name of the file that was read.
-        documents: how many were learned from.
-        text_tokens: tokens of them.
+        texts: what was learned from.
         tokens_seen: tokens of all passes.
-        val_loss: nats per token of the held-out documents.
-        bits_per_byte: of the held-out documents.
+        val_loss: nats per token of all held-out documents.
+        masked: share of the batches that had hidden tokens.
         hardware: what it ran on.
         hours: of training, without validation.
         commands: that made it, one for each time that it was resumed.
@@ -31,12 +46,10 @@ class Pretrained:
     """
 
     model: str
-    text: str
-    documents: int
-    text_tokens: int
+    texts: list[Text]
     tokens_seen: int
     val_loss: float
-    bits_per_byte: float
+    masked: float
     hardware: str
     hours: float
     commands: list[str]
@@ -90,6 +103,13 @@ def card(model: GPT, facts: Pretrained) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     samples = "\n".join("> " + " ".join(sample.split()) + "\n>" for sample in facts.samples).removesuffix("\n>")
     commands = "\n".join(facts.commands)
+    rows = "\n".join(
+        f"| text | `{text.file}`: {text.documents:,} documents, {text.tokens:,} tokens; "
+        f"{text.bits_per_byte:.3f} bits per byte of those held out |"
+        for text in facts.texts
+    )
+    passes = facts.tokens_seen / sum(text.tokens for text in facts.texts)
+    masked = f", {facts.masked:.0%} of them in batches with hidden tokens and no causal mask" if facts.masked else ""
     return f"""# {facts.model}
 
 A GPT-2 of {parameters:,} parameters: {config.n_layer} blocks of width {config.n_embd} with {config.n_head} heads, \
@@ -98,9 +118,9 @@ pattern, `<|endoftext|>` last. Weights are bfloat16 under the released names.
 
 | | |
 |---|---|
-| text | `{facts.text}`: {facts.documents:,} documents, {facts.text_tokens:,} tokens |
-| tokens seen | {facts.tokens_seen:,} ({facts.tokens_seen / facts.text_tokens:.2f} passes) |
-| held-out documents | {facts.val_loss:.3f} nats per token, {facts.bits_per_byte:.3f} bits per byte |
+{rows}
+| tokens seen | {facts.tokens_seen:,} ({passes:.2f} passes){masked} |
+| held-out documents | {facts.val_loss:.3f} nats per token |
 | hardware | {facts.hardware} |
 | training, without validation | {facts.hours:.2f} hours |
 

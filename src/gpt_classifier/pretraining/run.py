@@ -5,6 +5,7 @@ import logging
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,21 @@ from gpt_classifier.config import instantiate
 from gpt_classifier.errors import UserError, expect_number, option_group
 from gpt_classifier.models.freezing import hold_trained
 from gpt_classifier.models.weights import load_backbone, locate_weights
-from gpt_classifier.pretraining.corpus import Documents, TrainWindows, Windows, read_documents, tokenize, windows
-from gpt_classifier.pretraining.export import Pretrained, export
-from gpt_classifier.pretraining.module import PretrainingModule, chunk_loss
+from gpt_classifier.pretraining.corpus import (
+    Documents,
+    HeldOut,
+    TrainWindows,
+    Windows,
+    read_documents,
+    tokenize,
+    windows,
+)
+from gpt_classifier.pretraining.export import Pretrained, Text, export
+from gpt_classifier.pretraining.module import PretrainingModule
 from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary
 from gpt_classifier.schema import check_types
 from gpt_classifier.signals import ended_in_order
+from gpt_classifier.tables.reading import files_of
 from gpt_classifier.tokenizers.byte_level import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
 from gpt_classifier.training.build import resolve_precision
 from gpt_classifier.training.callbacks import OwnSignals
@@ -60,19 +70,21 @@ def pretrain(cfg: DictConfig, context: RunContext) -> float:
 def _pretrain(cfg: DictConfig, run_dir: Path, name: str) -> float:
     check(cfg)
     seed_everything(cfg.seed, verbose=False)
-    documents = read_documents(Path(cfg.data.path).expanduser(), cfg.data.val_every)
+    texts = _texts(cfg)
     ckpt_path = Path(cfg.ckpt_path).expanduser() if cfg.ckpt_path else None
     checkpoint = _open_checkpoint(ckpt_path) if ckpt_path else None
     resumed = checkpoint["pretraining"] if checkpoint else {}
-    encoding = encoding_of(_vocabulary(cfg, documents, resumed))
+    encoding = encoding_of(_vocabulary(cfg, texts, resumed))
     if encoding.n_vocab != cfg.model.backbone.vocab_size:
         raise UserError(
             f"vocabulary: it has {encoding.n_vocab} tokens, but model.backbone.vocab_size is "
             f"{cfg.model.backbone.vocab_size}. Set one to the other."
         )
-    train_ids, val_ids = tokenize(documents.train, encoding), tokenize(documents.val, encoding)
-    val_bytes = sum(len(document.encode()) for document in documents.val)
-    log.info("text     %s documents, %s tokens; held out %s, %s tokens", *_counts(documents, train_ids, val_ids))
+    train_parts = [tokenize(text.train, encoding) for text in texts]
+    val_parts = [tokenize(text.val, encoding) for text in texts]
+    for text, train_part, val_part in zip(texts, train_parts, val_parts, strict=True):
+        log.info("text     %s", _counts(text, train_part, val_part))
+    train_ids = np.concatenate(train_parts)
     context = cfg.model.backbone.n_positions
     expect_number("data: tokens of the text", len(train_ids), cfg.batch_tokens * 2)
     trainer = build_trainer(cfg, run_dir)
@@ -80,7 +92,7 @@ def _pretrain(cfg: DictConfig, run_dir: Path, name: str) -> float:
     with option_group("model"):
         backbone, _ = load_backbone(config, locate_weights(cfg.model.weights, cfg.model.hub, cfg.model.revision))
     hold_trained(backbone)
-    if cfg.compile == "all":
+    if cfg.compile:
         for block in backbone.h:
             block.compile()
     ranks = encoding._mergeable_ranks
@@ -94,9 +106,8 @@ def _pretrain(cfg: DictConfig, run_dir: Path, name: str) -> float:
         instantiate(cfg.optimizer),
         instantiate(cfg.scheduler) if cfg.scheduler.get("_target_") else None,
         encoding,
-        val_bytes / len(val_ids),
+        [_held_out(text, ids) for text, ids in zip(texts, val_parts, strict=True)],
         spec,
-        torch.compile(chunk_loss) if cfg.compile != "none" else None,
     )
     log.info("model    %s parameters", f"{sum(p.numel() for p in backbone.parameters()):,}")
     log.info("trainer  %s, precision %s, %d steps", cfg.trainer.accelerator, trainer.precision, trainer.max_steps)
@@ -109,12 +120,14 @@ def _pretrain(cfg: DictConfig, run_dir: Path, name: str) -> float:
         cfg.batch_tokens,
         list(cfg.windows),
         cfg.seed,
+        cfg.masked.batches,
+        cfg.masked.tokens,
         first=checkpoint["global_step"] if checkpoint else 0,
         rank=trainer.global_rank,
         world_size=trainer.world_size,
     )
-    batches: Any = val_windows(val_ids, cfg, trainer)  # a list is a dataset of batches
-    held_out: DataLoader[Windows] = DataLoader(batches, batch_size=None)
+    batches: list[Any] = [val_windows(ids, cfg, trainer) for ids in val_parts]  # a list is a dataset of batches
+    held_out: list[DataLoader[Windows]] = [DataLoader(part, batch_size=None) for part in batches]
     loader = DataLoader(train_windows, batch_size=None)
     trainer.fit(module, loader, held_out, ckpt_path=ckpt_path, weights_only=True)
     if trainer.global_step < trainer.max_steps:
@@ -127,12 +140,13 @@ def _pretrain(cfg: DictConfig, run_dir: Path, name: str) -> float:
     if trainer.is_global_zero:
         facts = Pretrained(
             name,
-            Path(cfg.data.path).name,
-            len(documents.train),
-            len(train_ids),
+            [
+                Text(text.file, len(text.train), len(ids), module.val[f"bits_per_byte/{text.name}"])
+                for text, ids in zip(texts, train_parts, strict=True)
+            ],
             module.tokens_seen,
             module.val["loss"],
-            module.val["bits_per_byte"],
+            cfg.masked.batches,
             cfg.hardware or _hardware(trainer),
             module.seconds / 3600,
             commands,
@@ -154,8 +168,6 @@ def check(cfg: DictConfig) -> None:
     check_types(cfg)
     if not cfg.model.causal:
         raise UserError("model.causal: pretraining predicts from earlier tokens alone. Leave it true.")
-    if cfg.compile not in ("none", "loss", "all"):
-        raise UserError(f"compile: expected none, loss or all, but it is {cfg.compile}.")
     context = cfg.model.backbone.n_positions
     if cfg.batch_tokens % context:
         raise UserError(f"batch_tokens: expected a multiple of the context, {context}, but it is {cfg.batch_tokens}.")
@@ -173,8 +185,18 @@ def check(cfg: DictConfig) -> None:
 
 def settings_to_keep(cfg: DictConfig) -> dict[str, str]:
     """What a resumed training must share with the one that it continues, as plain values."""
-    keys = ("model.backbone", "optimizer", "scheduler", "seed", "tokens", "batch_tokens", "windows", "data.val_every")
-    values = {key: OmegaConf.select(cfg, key) for key in keys}
+    keys = (
+        "model.backbone",
+        "optimizer",
+        "scheduler",
+        "seed",
+        "tokens",
+        "batch_tokens",
+        "windows",
+        "masked",
+        "data.val_every",
+    )
+    values = {key: OmegaConf.select(cfg, key) for key in (*keys, "masked", "data.val_every")}
     return {
         key: str(OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
         for key, value in values.items()
@@ -210,19 +232,38 @@ def build_trainer(cfg: DictConfig, run_dir: Path) -> Trainer:
 
 
 def val_windows(ids: np.ndarray, cfg: DictConfig, trainer: Trainer) -> list[Windows]:
-    """The held-out text in windows of the whole context, each token once, what is left at the end left out.
+    """A held-out text in windows of the whole context, each token once, what is left at the end left out.
 
-    Of several processes each has its share.
+    Of several processes each has its share. Where tokens are hidden in training, they are here: always the same.
     """
     context = cfg.model.backbone.n_positions
     starts = range(0, len(ids) - context, context)[trainer.global_rank :: trainer.world_size]
     if not starts:
         raise UserError(f"data.val_every: the held-out documents have fewer tokens than the context, {context}.")
     size = max(1, 16_384 // context)
-    return [windows(ids, starts[i : i + size], context, context) for i in range(0, len(starts), size)]
+    batches = [windows(ids, starts[i : i + size], context, context) for i in range(0, len(starts), size)]
+    if not cfg.masked.batches:
+        return batches
+    draw = np.random.default_rng([trainer.global_rank])
+    return [batch.hidden(cfg.masked.tokens, draw) for batch in batches]
 
 
-def _vocabulary(cfg: DictConfig, documents: Documents, resumed: dict[str, Any]) -> dict[bytes, int]:
+def _texts(cfg: DictConfig) -> list[Documents]:
+    """The files that `data.path` names, each measured by itself."""
+    with option_group("data"):
+        paths = files_of(cfg.data.path)
+    texts = [read_documents(path, cfg.data.val_every) for path in paths]
+    names = [text.name for text in texts]
+    if len(set(names)) < len(names):
+        raise UserError(f"data.path: each file is measured under its name, but some are called alike: {names}.")
+    return texts
+
+
+def _held_out(text: Documents, ids: np.ndarray) -> HeldOut:
+    return HeldOut(text.name, sum(len(document.encode()) for document in text.val) / len(ids))
+
+
+def _vocabulary(cfg: DictConfig, texts: Sequence[Documents], resumed: dict[str, Any]) -> dict[bytes, int]:
     """The ranks to use, made from the text if there are none."""
     if resumed:
         return ranks_from_text(resumed["vocabulary"])
@@ -236,7 +277,7 @@ def _vocabulary(cfg: DictConfig, documents: Documents, resumed: dict[str, Any]) 
             "vocabulary: set it to the one that the weights were trained with, gpt2 or the path of a rank file; a new "
             "one would give every embedding another meaning."
         )
-    return train_vocabulary(documents.train, cfg.model.backbone.vocab_size)
+    return train_vocabulary((document for text in texts for document in text.train), cfg.model.backbone.vocab_size)
 
 
 def _hardware(trainer: Trainer) -> str:
@@ -254,6 +295,8 @@ def _open_checkpoint(ckpt_path: Path) -> dict[str, Any]:
         raise UserError(f"ckpt_path: {ckpt_path} is not a whole checkpoint of a pretraining. {hint}") from error
 
 
-def _counts(documents: Documents, train_ids: np.ndarray, val_ids: np.ndarray) -> tuple[str, ...]:
-    sizes = (len(documents.train), len(train_ids), len(documents.val), len(val_ids))
-    return tuple(f"{size:,}" for size in sizes)
+def _counts(text: Documents, train_ids: np.ndarray, val_ids: np.ndarray) -> str:
+    learned, held_out = len(text.train), len(text.val)
+    return (
+        f"{text.name}: {learned:,} documents, {len(train_ids):,} tokens; held out {held_out:,}, {len(val_ids):,} tokens"
+    )
