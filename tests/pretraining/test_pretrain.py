@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,8 @@ from gpt_classifier.pretraining.corpus import Windows
 from gpt_classifier.pretraining.loss import masked_token_loss, next_token_loss
 from gpt_classifier.pretraining.module import PretrainingModule
 from gpt_classifier.pretraining.optimizer import NorMuon, adamw, normuon
-from gpt_classifier.tokenizers.byte_level import load_encoding
+from gpt_classifier.pretraining.vocabulary import transferred
+from gpt_classifier.tokenizers.byte_level import encoding_of, load_encoding
 
 TINY = [
     "trainer=cpu",
@@ -149,6 +151,33 @@ def test_pretrained_weights_are_learned_on_and_fine_tuned_with_their_vocabulary(
     )
 
 
+def test_weights_go_on_with_a_new_vocabulary(
+    pretrain: Callable[..., Path], text: Path, capsys: pytest.CaptureFixture
+) -> None:
+    first = pretrain("tokens=12800", "val_steps=99") / "model"
+    text.write_text(text.read_text().replace("mat", "settee").replace("rug", "carpet"))
+    capsys.readouterr()
+    losses = {}
+    for weights, vocabulary in ((first, "new"), (first, "null"), ("random", "null")):
+        folder = pretrain(f"model.weights={weights}", f"vocabulary={vocabulary}", "tokens=1280", folder=f"{vocabulary}")
+        losses[weights, vocabulary] = float(re.findall(r"([\d.]+) bits per byte", capsys.readouterr().out)[-1])
+        kept = (folder / "model" / "vocabulary.tiktoken").read_text() == (first / "vocabulary.tiktoken").read_text()
+        assert kept == (weights is first and vocabulary == "null")
+    assert losses[first, "new"] < losses["random", "null"]
+
+
+def test_tokens_of_both_vocabularies_keep_their_embeddings_and_others_are_means() -> None:
+    ranks = {bytes([value]): value for value in range(256)}
+    old, new = encoding_of({**ranks, b"ab": 256}), encoding_of({**ranks, b"bc": 256, b"ab": 257, b"abc": 258})
+    embedding = torch.randn(258, 4)
+    rows = transferred(embedding, old, new)
+    assert torch.equal(rows[:256], embedding[:256])
+    assert torch.equal(rows[257], embedding[256])
+    torch.testing.assert_close(rows[256], embedding[[98, 99]].mean(dim=0))
+    torch.testing.assert_close(rows[258], embedding[[256, 99]].mean(dim=0))
+    assert torch.equal(rows[259], embedding[257])
+
+
 @pytest.mark.parametrize("optimizer", ["normuon", "adamw"])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
     pretrain: Callable[..., Path],
@@ -186,7 +215,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
         (["tokens=100"], "tokens: expected at least batch_tokens, 128"),
         (["trainer.accumulate_grad_batches=2"], "batch_tokens is the size of a step"),
         (["vocabulary=gpt2-nano"], "vocabulary: it has 8192 tokens, but model.backbone.vocab_size is 300"),
-        (["model.weights=other.safetensors"], "vocabulary: set it to the one that the weights were trained with"),
+        (["model.weights=other.safetensors"], "vocabulary: it has 8192 tokens, but model.backbone.vocab_size is 300"),
+        (["model.weights=other", "model.tokenizer=none.tiktoken"], "model.tokenizer: expected gpt2, gpt2-nano or the"),
         (["seed=-1"], "seed: expected"),
         (["compile=all"], "compile: expected"),
         (["masked.batches=2"], "masked.batches: expected"),

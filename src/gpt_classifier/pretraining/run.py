@@ -6,10 +6,12 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiktoken
 import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
@@ -22,6 +24,7 @@ from gpt_classifier.atomic import write_text
 from gpt_classifier.config import instantiate
 from gpt_classifier.errors import UserError, expect_number, option_group
 from gpt_classifier.models.freezing import hold_trained
+from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.weights import load_backbone, locate_weights
 from gpt_classifier.pretraining.corpus import (
     Documents,
@@ -34,11 +37,11 @@ from gpt_classifier.pretraining.corpus import (
 )
 from gpt_classifier.pretraining.export import Pretrained, Text, export
 from gpt_classifier.pretraining.module import PretrainingModule
-from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary
+from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary, transferred
 from gpt_classifier.schema import check_types
 from gpt_classifier.signals import ended_in_order
 from gpt_classifier.tables.reading import files_of
-from gpt_classifier.tokenizers.byte_level import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
+from gpt_classifier.tokenizers.byte_level import encoding_of, load_encoding, ranks_from_text, ranks_to_text
 from gpt_classifier.training.build import resolve_precision
 from gpt_classifier.training.callbacks import OwnSignals
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
@@ -88,9 +91,7 @@ def _pretrain(cfg: DictConfig, run_dir: Path, name: str) -> float:
     context = cfg.model.backbone.n_positions
     expect_number("data: tokens of the text", len(train_ids), cfg.batch_tokens * 2)
     trainer = build_trainer(cfg, run_dir)
-    config = instantiate(cfg.model.backbone)
-    with option_group("model"):
-        backbone, _ = load_backbone(config, locate_weights(cfg.model.weights, cfg.model.hub, cfg.model.revision))
+    backbone = _backbone(cfg, encoding)
     hold_trained(backbone)
     if cfg.compile:
         for block in backbone.h:
@@ -264,20 +265,36 @@ def _held_out(text: Documents, ids: np.ndarray) -> HeldOut:
 
 
 def _vocabulary(cfg: DictConfig, texts: Sequence[Documents], resumed: dict[str, Any]) -> dict[bytes, int]:
-    """The ranks to use, made from the text if there are none."""
+    """The ranks to use, made from the text if they are to be new or the weights are."""
     if resumed:
         return ranks_from_text(resumed["vocabulary"])
-    if cfg.vocabulary:
+    if cfg.vocabulary not in (None, "new"):
         return load_encoding(cfg.vocabulary)._mergeable_ranks
-    own = Path(cfg.model.weights).expanduser() / "vocabulary.tiktoken"
-    if own.is_file():
-        return read_ranks(own)
-    if cfg.model.weights != "random":
-        raise UserError(
-            "vocabulary: set it to the one that the weights were trained with, gpt2 or the path of a rank file; a new "
-            "one would give every embedding another meaning."
-        )
+    if cfg.vocabulary is None and cfg.model.weights != "random":
+        return _vocabulary_of_weights(cfg)._mergeable_ranks
     return train_vocabulary((document for text in texts for document in text.train), cfg.model.backbone.vocab_size)
+
+
+def _vocabulary_of_weights(cfg: DictConfig) -> tiktoken.Encoding:
+    own = Path(cfg.model.weights).expanduser() / "vocabulary.tiktoken"
+    with option_group("model"):
+        return load_encoding(str(own) if own.is_file() else cfg.model.tokenizer)
+
+
+def _backbone(cfg: DictConfig, encoding: tiktoken.Encoding) -> GPT:
+    """The weights to go on from, their embeddings moved to a vocabulary that is not theirs."""
+    config: GPTConfig = instantiate(cfg.model.backbone)
+    theirs = encoding if cfg.model.weights == "random" else _vocabulary_of_weights(cfg)
+    with option_group("model"):
+        path = locate_weights(cfg.model.weights, cfg.model.hub, cfg.model.revision)
+        backbone, _ = load_backbone(replace(config, vocab_size=theirs.n_vocab), path)
+    if theirs._mergeable_ranks == encoding._mergeable_ranks:
+        return backbone
+    state = backbone.state_dict()
+    state["wte.weight"] = transferred(state["wte.weight"], theirs, encoding)
+    backbone = GPT(config)
+    backbone.load_state_dict(state)
+    return backbone
 
 
 def _hardware(trainer: Trainer) -> str:

@@ -3,6 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import tiktoken
+import torch
+from torch import Tensor
+
 from gpt_classifier.atomic import write_text
 from gpt_classifier.errors import UserError
 from gpt_classifier.tokenizers.byte_level import ranks_to_text
@@ -40,6 +44,24 @@ def train_vocabulary(documents: Iterable[str], size: int) -> dict[bytes, int]:
     merged = sorted((i, bytes(values[letter] for letter in token)) for token, i in ids.items())
     single = [bytes([value]) for value in range(256)]
     return {token: rank for rank, token in enumerate([*single, *(token for _, token in merged if len(token) > 1)])}
+
+
+def transferred(embedding: Tensor, old: tiktoken.Encoding, new: tiktoken.Encoding) -> Tensor:
+    """Embeddings of another vocabulary, so that weights go on with it (Gee et al., 2022, "Fast vocabulary transfer").
+
+    Args:
+        embedding: `(V, D)` of the old vocabulary.
+        old: the vocabulary that the weights were trained with.
+        new: the one that they go on with.
+
+    Returns:
+        `(V', D)`: tokens of both keep theirs, others begin as the mean of those that the old vocabulary cuts them into.
+    """
+    rows = torch.empty(new.n_vocab, embedding.shape[1], dtype=embedding.dtype)
+    for token, rank in new._mergeable_ranks.items():
+        rows[rank] = embedding[old._encode_single_piece(token)].mean(dim=0)
+    rows[new.eot_token] = embedding[old.eot_token]
+    return rows
 
 
 def _byte_values() -> dict[str, int]:
