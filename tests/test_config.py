@@ -33,7 +33,7 @@ def test_every_file_composes_and_names_what_exists(file: Path) -> None:
             instantiate(part)
 
 
-@pytest.mark.parametrize("name", ["adamw", "normuon"])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_pretraining_composes(name: str) -> None:
     cfg = compose([f"pretraining@optimizer={name}"], "pretrain")
     model = GPT(instantiate(cfg.model.backbone, n_layer=1)).initialise()

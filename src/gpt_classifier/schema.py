@@ -168,8 +168,6 @@ OPTIONS = {
     "model.tokenizer": OPTIONAL_TEXT,
     "model.weights": TEXT,
     "optimizer.fused": OPTIONAL_FLAG,
-    "optimizer.beta2": Option("float", low=0, high=1),
-    "optimizer.embedding_lr": Option("float", low=0),
     "optimizer.lr": Option("float", low=0, words=("auto",)),
     "optimizer.momentum": Option("float", low=0, high=1),
     "optimizer.muon_lr": Option("float", low=0),
