@@ -25,6 +25,8 @@ CASES = {
     "train data.path=good.csv data.text_column=body": "data.text_column: .* without data=csv, data=hf. Add one",
     "train freeze.rank=2": r"freeze.rank: there is no such option without freeze=lora\. Add that",
     "train good.csv": "good.csv: expected KEY=VALUE .* write data=csv data.path=good.csv",
+    "pretrain model=bert-base": r"model=bert-base: expected a GPT, as encoders can't be .*gpt2-small, gpt2-xl\.\n",
+    "pretrain pooling=mean data.path=letters.txt": r"pooling: there is no such option\.",
     "pretrain letters.txt": r"letters.txt: expected KEY=VALUE or GROUP=FILE\.\n",
     "train model=gpt2-nano freeze=last_n_blocks freeze.n=9": "freeze.n: expected 1 to 6",
     "train model.weights=none": "model.weights: .* none does not exist",
