@@ -11,6 +11,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from filelock import FileLock
@@ -46,12 +47,11 @@ def fetch_member(
             so that a slow one leaves time for the others.
 
     Raises:
-        UserError: none of the places served the expected file, each with its reason.
+        UserError: none of the places served the expected file, each with its reason; or the folder can't be written.
     """
     if _is_there(target, expected_sha256):  # before the lock, which a read-only folder does not allow
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    with held(target):
         if not _is_there(target, expected_sha256):
             if target.exists():
                 log.warning("%s is not the published file; fetching it again", target)
@@ -60,6 +60,22 @@ def fetch_member(
                 shutil.rmtree(left, ignore_errors=True)
             _fetch(urls, member, expected_sha256, target, max_bytes, seconds, prefix)
     return target
+
+
+def held(target: Path) -> AbstractContextManager[object]:
+    """Inside, no other process makes this file of the cache; its folder is made when needed.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(target.with_name(f".{target.name}.lock")).acquire()
+    except OSError as error:  # a plain UserError: the option is in no group
+        raise UserError(
+            f"cache_dir: expected a folder that can be written, but {target.parent} can't: {error.strerror}. Set "
+            f"cache_dir to another, or the environment variable GPT_CLASSIFIER_CACHE."
+        ) from error
 
 
 def _is_there(target: Path, expected_sha256: str) -> bool:
