@@ -29,6 +29,10 @@ CASES = {
     "pretrain pooling=mean data.path=letters.txt": r"pooling: there is no such option\.",
     "pretrain letters.txt": r"letters.txt: expected KEY=VALUE or GROUP=FILE\.\n",
     "train model=gpt2-nano freeze=last_n_blocks freeze.n=9": "freeze.n: expected 1 to 6",
+    **{
+        f"train model={model} model.weights=run/best.ckpt": r"model.weights: .* run/best.ckpt, .* Set ckpt_path "
+        for model in ("gpt2-nano", "encoder", "bert-base")
+    },
     "train model.weights=none": "model.weights: .* none does not exist",
     "train optimizer.lr=-1": "optimizer.lr: expected a number of at least 0",
     "train data.batch_size=0": "data.batch_size: expected a whole number of at least 1",
