@@ -11,11 +11,9 @@ import time
 import zipfile
 import zlib
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import FileLock
-
+from gpt_classifier.atomic import held
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.web import download
 
@@ -60,22 +58,6 @@ def fetch_member(
                 shutil.rmtree(left, ignore_errors=True)
             _fetch(urls, member, expected_sha256, target, max_bytes, seconds, prefix)
     return target
-
-
-def held(target: Path) -> AbstractContextManager[object]:
-    """Inside, no other process makes this file of the cache; its folder is made when needed.
-
-    Raises:
-        UserError: the folder can't be written.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(target.with_name(f".{target.name}.lock")).acquire()
-    except OSError as error:  # a plain UserError: the option is in no group
-        raise UserError(
-            f"cache_dir: expected a folder that can be written, but {target.parent} can't: {error.strerror}. Set "
-            f"cache_dir to another, or the environment variable GPT_CLASSIFIER_CACHE."
-        ) from error
 
 
 def _is_there(target: Path, expected_sha256: str) -> bool:

@@ -9,8 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from gpt_classifier.atomic import replacing
-from gpt_classifier.data.download import held
+from gpt_classifier.atomic import held, replacing
 from gpt_classifier.data.sources.messages import EXTRA, Messages, in_order
 from gpt_classifier.errors import OptionError, UserError, expect_bool, expect_one_of, first_line
 from gpt_classifier.tables import review_archive
