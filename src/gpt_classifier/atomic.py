@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +81,21 @@ def without_nan(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def held(target: Path) -> AbstractContextManager[object]:
+    """Inside, no other process makes this file of the cache; its folder is made when needed.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    from filelock import FileLock  # with asyncio
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(target.with_name(f".{target.name}.lock")).acquire()
+    except OSError as error:  # a plain UserError: the option is in no group
+        raise UserError(
+            f"cache_dir: expected a folder that can be written, but {target.parent} can't: {error.strerror}. Set "
+            f"cache_dir to another, or the environment variable GPT_CLASSIFIER_CACHE."
+        ) from error

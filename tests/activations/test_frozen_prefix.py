@@ -24,8 +24,9 @@ from safetensors.torch import save_file
 from tiny_encoders import ENCODERS, config_of
 from torch import Tensor
 
+from gpt_classifier.activations import disk_cache
 from gpt_classifier.activations.cache_folder import PrefixKey, list_cache
-from gpt_classifier.activations.frozen_prefix import CacheOptions, FrozenPrefix
+from gpt_classifier.activations.frozen_prefix import CacheOptions, FrozenPrefix, weights_hash
 from gpt_classifier.activations.memory_cache import STORE, clear_memory_cache
 from gpt_classifier.data.batching import pad
 from gpt_classifier.device import pass_tokens
@@ -517,6 +518,35 @@ def test_of_runs_at_the_same_time_one_computes_a_cold_key(
     for prefix in prefixes[1:]:
         assert torch.equal(prefix.gather("train", range(40)), prefixes[0].gather("train", range(40)))
     assert sum(each.messages for each in counted) == len({row.tobytes() for row in rows})
+
+
+def test_no_process_waits_long_for_the_one_that_waits_for_another_run(
+    model: Classifier, rows: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_cache, "PATIENCE", 0.02)
+    prefixes = [prefix_of(model, options(tmp_path)) for _ in range(2)]
+    met, decisions = threading.Barrier(2, timeout=0.5), [True, True]
+
+    def fill(rank: int) -> None:
+        def agree(decision: bool) -> bool:
+            decisions[rank] = decision
+            met.wait()
+            agreed = all(decisions)
+            met.wait()
+            return agreed
+
+        prefixes[rank].fill({"train": rows}, copy.deepcopy(model), 0, rank, 2, agree)
+
+    threads = [threading.Thread(target=fill, args=[rank]) for rank in range(2)]
+    key = replace(prefixes[0].key, weights=weights_hash(model))
+    with FileLock(tmp_path / f"{key.name}.lock"):  # another run's
+        for thread in threads:
+            thread.start()
+        threads[0].join(1.0)
+        assert all(thread.is_alive() for thread in threads)
+    for thread in threads:
+        thread.join()
+    assert torch.equal(prefixes[0].gather("train", [0, 7]), prefixes[1].gather("train", [0, 7]))
 
 
 def test_a_directory_that_takes_no_lock_is_used_all_the_same(

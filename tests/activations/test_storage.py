@@ -90,6 +90,7 @@ def test_a_run_keeps_what_it_is_told_to_and_says_so(train: Callable[..., Run], c
         losses[dtype] = run.metrics["last"]["test"]["loss"]
         out = capsys.readouterr().out
         folders[dtype] = out.split(" distinct messages")[1].split(" from ")[1].split(",")[0]
+        assert (f"figures of activations rounded to {dtype}\n" in out) == (dtype in ("bfloat16", "int8"))
         assert ("0 computed" in out) == (dtype == "float32")  # which is what auto had computed
     assert folders["auto"] == folders["float32"] != folders["int8"] != folders["bfloat16"]
     assert losses["auto"] == losses["float32"]

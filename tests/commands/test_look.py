@@ -25,8 +25,14 @@ CASES = {
     "train data.path=good.csv data.text_column=body": "data.text_column: .* without data=csv, data=hf. Add one",
     "train freeze.rank=2": r"freeze.rank: there is no such option without freeze=lora\. Add that",
     "train good.csv": "good.csv: expected KEY=VALUE .* write data=csv data.path=good.csv",
+    "pretrain model=bert-base": r"model=bert-base: expected a GPT, as encoders can't be .*gpt2-small, gpt2-xl\.\n",
+    "pretrain pooling=mean data.path=letters.txt": r"pooling: there is no such option\.",
     "pretrain letters.txt": r"letters.txt: expected KEY=VALUE or GROUP=FILE\.\n",
     "train model=gpt2-nano freeze=last_n_blocks freeze.n=9": "freeze.n: expected 1 to 6",
+    **{
+        f"train model={model} model.weights=run/best.ckpt": r"model.weights: .* run/best.ckpt, .* Set ckpt_path "
+        for model in ("gpt2-nano", "encoder", "bert-base")
+    },
     "train model.weights=none": "model.weights: .* none does not exist",
     "train optimizer.lr=-1": "optimizer.lr: expected a number of at least 0",
     "train data.batch_size=0": "data.batch_size: expected a whole number of at least 1",

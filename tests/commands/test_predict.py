@@ -97,6 +97,31 @@ def test_one_deeply_nested_row_does_not_end_the_job(
     assert "1 of 2 rows could not be classified. 1 times: the line has more than 100 lists" in capsys.readouterr().err
 
 
+def test_a_text_that_is_too_long_for_a_classifier_is_the_affair_of_its_row(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    options = {"weights": "random", "freeze": "none", "device": "cpu", "epochs": 1, "progress": False, "max_length": 8}
+    classifier = TextClassifier(**options, overrides=[*TINY, "data.truncate=error"])
+    classifier.fit(["lunch", "prize"] * 12, ["ham", "spam"] * 12).save(tmp_path / "short")
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text(f"id,text\n1,lunch\n2,{'and so on ' * 9}\n3,\n4,{'prize ' * 40}\n5,prize\n")
+    arguments = ["--checkpoint", str(tmp_path / "short"), "--input", str(source), "--output", str(target)]
+    main(arguments)
+    rows = list(csv.DictReader(target.read_text().splitlines()))
+    assert [bool(row["predicted_label"]) for row in rows] == [True, False, False, False, True]
+    assert [row["reason"].partition(":")[0] for row in rows] == [
+        "",
+        "the text is too long",
+        "the text is empty",
+        "the text is too long",
+        "",
+    ]
+    assert rows[1]["reason"].endswith(" tokens, where 8 are read at most")
+    assert "3 of 5 rows could not be classified. 2 times: the text is too long" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="1"):
+        main([*arguments, "--strict"])
+
+
 def test_output_that_is_the_input_by_another_name_is_refused(checkpoint: str, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("text\nhello\n")

@@ -230,6 +230,7 @@ def test_large_texts_are_not_kept_by_default(monkeypatch: pytest.MonkeyPatch) ->
         ("data.split=fuzzy", "data.split: expected random, stratified, grouped or time, but it is fuzzy"),
         ("data.keep_texts=no", "data.keep_texts: expected true, false or auto"),
         ("data.split=grouped", "in data.group_column"),
+        ("data.source=null", "data.source: expected what texts and labels come from, as data=csv names it"),
         ("data.truncate=middle", "data.truncate: expected head, tail, head_tail or error, but it is middle"),
         ("data.folds=1", "data.folds: expected a whole number from 2 to 360"),
         ("data.max_length=2000", "data.max_length: expected a whole number from 1 to 1024, but it is 2000. The model"),

@@ -286,6 +286,19 @@ def test_other_archive_is_refused_and_the_next_place_serves(remote: Callable[...
     assert len(remote("other", "good").load().frame) == 4 * EACH
 
 
+def test_cache_that_can_not_be_written_names_its_option(
+    server: http.server.ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for data, folder in (("imdb", "imdb"), ("sms_spam", "sms_spam")):
+        with pytest.raises(UserError) as caught:
+            load_data(compose([f"data={data}", "model=gpt2-nano", f"cache_dir={tmp_path}/file"]))
+        told = f"cache_dir: expected a folder that can be written, but {tmp_path}/file/{folder} can't: "
+        assert told in str(caught.value)
+        assert "Set cache_dir to another, or the environment variable GPT_CLASSIFIER_CACHE." in str(caught.value)
+    assert ranges(server) == []
+
+
 def test_missing_extra_is_told_before_anything_is_downloaded(
     remote: Callable[..., Imdb], server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,12 +60,38 @@ def test_run_can_be_predicted_with_and_is_the_same_without_the_cache(
 
 def test_look_inside_shows_attention_over_the_text_itself(run: Callable[..., Run]) -> None:
     predictor = Predictor.open(run().folder / "checkpoints" / "best.ckpt", precision="32-true")
-    assert not inside.has_trace(predictor)
+    with pytest.raises(UserError, match="it sees the whole text at once"):
+        inside.trace(predictor, TEXT)
     tokens, weights = inside.attention(predictor, TEXT)
     assert "".join(tokens) == TEXT
     assert tokens[0] == tokens[-1] == ""
     assert weights.shape == (3, 4, len(tokens), len(tokens))
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
+
+
+def test_look_inside_of_windows_with_special_tokens(run: Callable[..., Run]) -> None:
+    options = ["pooling=windows", "pooling.size=6", "pooling.overlap=2"]
+    predictor = Predictor.open(run(*options).folder / "checkpoints" / "best.ckpt", precision="32-true")
+    assert len(predictor.token_rows([TEXT])[0]) > 12
+    tokens, weights = inside.attention(predictor, TEXT)
+    assert (tokens[0], "".join(tokens), tokens[-1]) == ("", "You have WON 10", "")  # the first window
+    assert weights.shape == (3, 4, 6, 6)
+
+
+def test_special_tokens_of_windows_are_no_part_of_what_a_gpt_says_after_each_token(
+    train: Callable[..., Run], bert: Path
+) -> None:
+    (bert / "tokenizer_config.json").write_text('{"pad_token": "[PAD]"}')
+    sizes = ["model.backbone.vocab_size=500", "model.backbone.n_layer=1", "model.backbone.n_embd=24"]
+    gpt = ["model=gpt2-nano", "model.weights=random", f"model.tokenizer={bert}", *sizes, "optimizer.lr=1e-3"]
+    checkpoint = train(*gpt, "pooling=windows", "pooling.size=6", "pooling.overlap=2").folder / "checkpoints/best.ckpt"
+    predictor = Predictor.open(checkpoint, precision="32-true")
+    assert "".join(inside.trace(predictor, "call NOW").tokens) == "call NOW"
+    with pytest.raises(UserError, match="in windows, and its tokenizer adds special tokens to each"):
+        inside.trace(predictor, TEXT)
+    command(["evaluate", "--checkpoint", str(checkpoint), "--text", TEXT, "--out", str(checkpoint.parents[1] / "page")])
+    page = (checkpoint.parents[1] / "page" / "report.html").read_text()
+    assert "what each token (down) looks at (across); the first 6 tokens" in page
 
 
 def test_artifact_needs_the_weights_and_nothing_else_of_the_folder(run: Callable[..., Run], bert: Path) -> None:

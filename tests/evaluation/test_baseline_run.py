@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import Run
 
@@ -24,6 +25,24 @@ def test_it_leaves_what_it_measured_and_what_validation_chose(tmp_path: Path, ev
     assert metrics["note"].startswith("word n-grams, TF-IDF, LinearSVC: 1-")
     assert (metrics["settings"]["procedure.family"], metrics["settings"]["monitor"]) == ("words", "accuracy")
     assert metrics["seconds"]["run"] >= metrics["seconds"]["training"] > 0
+
+
+def test_a_sweep_measures_the_best_of_them_on_test(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    sweep = ["-m", *BASELINE[:2], f"hydra.sweep.dir={tmp_path / 'swept'}", "procedure.family=majority,words,hashed"]
+    main(sweep)
+    told = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "swept" / "sweep.csv", index_col="procedure.family")
+    tested = table["test_accuracy"].dropna()
+    assert f"best     procedure.family={tested.index[0]}" in told
+    main([*BASELINE[:2], f"procedure.family={tested.index[0]}", f"hydra.run.dir={tmp_path / 'alone'}"])
+    alone = Run(tmp_path / "alone").metrics["best"]["test"]
+    assert tested.tolist() == [pytest.approx(alone["accuracy"])]
+    assert table["test_macro_f1"].dropna().tolist() == [pytest.approx(alone["macro_f1"])]
+    assert f"({alone['messages']} messages, 1 run; the best configuration only)" in told
+    assert alone["messages"] == sum(Run(tmp_path / "alone").metrics["data"]["splits"]["test"].values())
+    assert all("test" not in Run(path.parent).metrics["best"] for path in (tmp_path / "swept").rglob("metrics.json"))
+    main([*sweep, "evaluate=final", f"hydra.sweep.dir={tmp_path / 'tested'}"])
+    assert "the best configuration only" in capsys.readouterr().out
 
 
 def test_weights_of_messages_have_no_effect_and_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

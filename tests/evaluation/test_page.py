@@ -88,12 +88,12 @@ def test_references_stand_beside_accuracy_and_one_that_is_better_is_said() -> No
     html = rendered(found([0, 0, 1, 1], [0, 1, 0, 1], ["a", "b"]), references=references, reference_note="Note.")
     assert "<dt>linear model</dt><dd>75.00%</dd><dt>majority class</dt><dd>50.00%</dd>" in html
     assert "<dd>33.33%</dd>" in html
-    said = "The linear model is right about 1 more of these messages"
+    said = "The linear model has 1 more of these messages right"
     assert f"{said}, which may be chance (McNemar’s test, p=0.80)." in html
     assert f"{said}." in rendered(
         found([0, 0, 1, 1], [0, 1, 0, 1], ["a", "b"]), references=[replace(references[0], p_value=0.01)]
     )
-    assert "The majority class is" not in html
+    assert "The majority class has" not in html
     assert "Note." in html
 
 

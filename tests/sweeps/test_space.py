@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gpt_classifier.config import compose
+from gpt_classifier.config import compose, files_in
 from gpt_classifier.errors import UserError
 from gpt_classifier.sweeps.space import Choice, Range, as_override, read_space
 
@@ -43,6 +43,21 @@ def test_the_space_of_conf_is_one() -> None:
     space = read_space(compose([], "search"))
     assert "optimizer.lr" in space
     assert set(read_space(compose([], "search"), fixed=["freeze"])) == set(space) - {"freeze"}
+
+
+@pytest.mark.parametrize("model", files_in("model"))
+def test_rates_and_poolings_are_those_that_suit_the_model(model: str) -> None:
+    cfg = compose([f"model={model}", "data=csv", "data.path=x"], "search")
+    space = read_space(cfg)
+    rates, poolings = space["optimizer.lr"], space["pooling"]
+    assert isinstance(rates, Range)
+    assert isinstance(poolings, Choice)
+    usual = cfg.recipe.rates.get(model, cfg.recipe.rates.default)
+    assert all(rates.low <= usual[freeze] <= rates.high for freeze in cfg.hparams_search.space.freeze)
+    assert ("first_token" in poolings.texts) == ("last_token" not in poolings.texts) == ("gpt2" not in model)
+    asked = ["hparams_search.space.optimizer.lr.high=1", "hparams_search.space.pooling=[max]"]
+    space = read_space(compose([f"model={model}", *asked], "search"))
+    assert (space["optimizer.lr"], space["pooling"]) == (Range(rates.low, 1, log=True), Choice(("max",)))
 
 
 @pytest.mark.parametrize(

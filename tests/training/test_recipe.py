@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Run
 from omegaconf import OmegaConf
 
-from gpt_classifier.config import compose
+from gpt_classifier.config import compose, files_in
+from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.training.recipe import epochs_for
 from gpt_classifier.training.report import advise
 
@@ -63,6 +65,28 @@ def test_the_book_keeps_its_settings() -> None:
         assert (cfg.optimizer.lr, cfg.data.batch_size, cfg.trainer.max_epochs) == (5e-5, 8, 5)
         assert cfg.monitor == "accuracy"
         assert not cfg.get("scheduler")
+
+
+@pytest.mark.parametrize("overrides", [["data=csv"], ["data=hf"], ["data=imdb"], ["data=sms_spam", "recipe=own"]])
+def test_of_long_texts_of_your_own_both_ends_are_kept(overrides: list[str]) -> None:
+    for given, kept in (([], "head_tail"), (["data.truncate=tail"], "tail")):
+        assert compose([*overrides, *given, "run_dir=x"]).data.module.truncate == kept
+
+
+def test_long_texts_keep_both_ends_from_python() -> None:
+    texts, ends = ["so it goes on and on " * 9 + end for end in ("to win", "to lose")], ["win", "lose"]
+    classifier = TextClassifier(max_length=8, epochs=1, validation=0, progress=False, overrides=TINY[1:])
+    probabilities = classifier.fit(texts * 6, ends * 6).predict_proba(texts)
+    assert not np.allclose(*probabilities)  # of their beginnings alone they would be equal
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [name for name in files_in("experiment") if name.startswith(("book/", "imdb/0"))] + ["imdb/setting"],
+)
+def test_published_figures_are_of_the_beginning_of_long_texts(experiment: str) -> None:
+    assert compose([f"experiment={experiment}", "run_dir=x"]).data.module.truncate == "head"
+    assert compose(["data=sms_spam", "run_dir=x"]).data.module.truncate == "head"
 
 
 def test_rate_that_no_recipe_has_is_asked_for(

@@ -12,7 +12,7 @@ import logging
 import os
 import uuid
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 INDEX = ("ids", "lengths", "checksums")
 SAFETENSORS_TYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int8": "I8"}
-PATIENCE = 1.0  # seconds of waiting for another process before a line says so
+PATIENCE = 1.0  # seconds of waiting for another process before a line says so, and before the next try
 WRITE_ATTEMPTS = 3  # another process may delete the directory between its creation and the file's
 
 
@@ -81,6 +81,7 @@ class DiskCache:
         self.mapped = mapped
         self._in_use: set[Path] = set()
         self._writable = True
+        self._waiting = False
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -101,28 +102,24 @@ class DiskCache:
                 missing -= messages.keys()
         return found
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Inside, no other process computes activations of this key: it waits, and then finds those of this process.
+    def be_alone(self, until: contextlib.ExitStack) -> bool:
+        """Whether no other process computes activations of this key until a stack ends: those that ask then wait.
 
-        A directory that takes no lock, as on some network drives, is used without one.
+        Asks for `PATIENCE` seconds. A directory that takes no lock, as on some network drives, is used without one.
         """
         lock = FileLock(self.root / f"{self.key.name}.lock")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=PATIENCE)
         except Timeout:
-            log.info("prefix   another process computes activations in %s: waiting for them", self.folder)
-            lock.acquire()
+            if not self._waiting:
+                log.info("prefix   another process computes activations in %s: waiting for them", self.folder)
+            self._waiting = True
+            return False
         except (OSError, NotImplementedError) as error:
             log.warning("%s takes no lock (%s): runs at the same time may compute the same", self.root, error)
-        try:
-            yield
-        finally:
-            if lock.is_locked:
-                with contextlib.suppress(OSError):  # Windows deletes no file that is open; filelock does it there
-                    os.unlink(lock.lock_file)  # by its holder: who opened it before tries again
-            lock.release()
+        until.callback(_release, lock)
+        return True
 
     def reserve(self, size: int) -> None:
         """Make room for messages that are going to be kept. If there is none, nothing is kept, and the log says so.
@@ -214,6 +211,13 @@ def shard_content(shard: Shard, key: PrefixKey) -> bytes:
     index = {"ids": ids, "lengths": lengths, "checksums": checksums}
     checksum = _index_checksum([bytes(tensor_bytes(index[name])) for name in INDEX])
     return save({**index, "activations": shard.activations}, {"key": key.text, "index": checksum})
+
+
+def _release(lock: FileLock) -> None:
+    if lock.is_locked:
+        with contextlib.suppress(OSError):  # Windows deletes no file that is open; filelock does it there
+            os.unlink(lock.lock_file)  # by its holder: who opened it before tries again
+    lock.release()
 
 
 def read_shard(path: Path, key: PrefixKey, wanted: Collection[bytes], mapped: bool) -> dict[bytes, Tensor]:

@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -126,7 +126,7 @@ class FrozenPrefix:
         pad_id: int,
         rank: int = 0,
         world_size: int = 1,
-        barrier: Callable[[], None] = lambda: None,
+        agree: Callable[[bool], bool] = lambda decision: decision,
     ) -> None:
         """Find or compute the activations of all messages.
 
@@ -140,7 +140,7 @@ class FrozenPrefix:
             pad_id: token that pads a batch.
             rank: of this process.
             world_size: number of processes.
-            barrier: waits for all of them.
+            agree: waits for all of them, and says whether all were given true.
         """
         began = time.perf_counter()
         if self.key.weights is None:
@@ -149,20 +149,22 @@ class FrozenPrefix:
         cache = self._cache(distinct)
         found = cache.find(distinct)
         lacking = len(found) < len(distinct)
-        barrier()  # all have looked: whether anything is missing is the same for all
-        with cache.alone() if lacking and rank == 0 else nullcontext():
-            barrier()
+        agree(True)  # all have looked: whether anything is missing is the same for all
+        with ExitStack() as stack:
+            alone = not lacking or rank > 0
+            while not agree(alone):  # again and again: another run may take longer than processes wait for each other
+                alone = alone or cache.be_alone(stack)
             found |= cache.find(distinct.keys() - found.keys())  # another run's, if this one had to wait for it
             missing = _missing(distinct, found)
             cache.reserve(disk_bytes(self.key, map(len, missing)) if missing else 0)
             kept = len(found)
-            barrier()  # nobody writes before everybody has looked, so that the shares fit together
+            agree(True)  # nobody writes before everybody has looked, so that the shares fit together
             share = missing[rank::world_size]
             if disk_bytes(self.key, map(len, missing)) > SHARD_BYTES:
                 self._tell_cost(missing, share, model, pad_id, cache)
             found |= self._compute(share, model, pad_id, cache)
             if world_size > 1:
-                barrier()
+                agree(True)
                 if missing:
                     found |= cache.find(distinct.keys() - found.keys())
                     found |= self._compute(_missing(distinct, found), model, pad_id, cache)

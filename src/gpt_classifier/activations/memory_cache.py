@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 
 from torch import Tensor
 
@@ -88,9 +88,9 @@ class MemoryCache:
         """Activations of those messages that the store holds."""
         return STORE.find(self.name, wanted)
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Nothing to wait for: no other process shares this memory."""
-        return nullcontext()
+    def be_alone(self, until: ExitStack) -> bool:
+        """Always: no other process shares this memory."""
+        return True
 
     def reserve(self, size: int) -> None:
         """Drop what is beyond the limit. Room for `size` more bytes is made while they are computed."""

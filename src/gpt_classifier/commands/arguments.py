@@ -37,11 +37,10 @@ def add_checkpoint(parser: argparse.ArgumentParser, several: bool = False) -> No
         parser: to add them to.
         several: whether the command takes more than one.
     """
-    what = "best.ckpt of runs, or latest (default)" if several else "a run's best.ckpt, or latest (default)"
     if several:
-        parser.add_argument("--checkpoints", nargs="+", default=["latest"], help=what)
+        parser.add_argument("--checkpoints", nargs="+", default=["latest"], help="runs' best.ckpt, or latest (default)")
     else:
-        parser.add_argument("--checkpoint", default="latest", help=what)
+        parser.add_argument("--checkpoint", default="latest", help="a run's best.ckpt, or latest (default)")
     parser.add_argument("--weights", type=Path, help="the pretrained weights that it builds on, if they were moved")
     parser.add_argument(
         "--verify",

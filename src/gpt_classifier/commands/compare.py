@@ -50,8 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         classes = predictors[paths[0]].classes
         contenders = []
         for path, predictor in predictors.items():
-            known = predictor.classes
-            if known != classes or not set(labels) <= set(known):
+            if (known := predictor.classes) != classes or not set(labels) <= set(known):
                 raise UserError(
                     f"--checkpoints: {path} knows the classes {', '.join(known[:10])}, but the others or the messages "
                     f"have {', '.join(sorted({*classes, *labels} - set(known))[:10]) or 'fewer'} too. Compare "

@@ -46,7 +46,6 @@ def main(arguments: list[str] | None = None) -> None:
         prepare_process()
         language_model = load_language_model(cfg.model, options.seed)
         ids = token_ids([options.prompt], language_model.encoding)[0]
-        context = language_model.model.config.n_positions
         continuation = generate(
             language_model.model,
             [ids],
@@ -57,6 +56,6 @@ def main(arguments: list[str] | None = None) -> None:
             generator=torch.Generator().manual_seed(options.seed),
         )[0]
         print(options.prompt + language_model.decode(continuation))
-        read = ids[-context:]
+        read = ids[-language_model.model.config.n_positions :]
         cut = "" if len(read) == len(ids) else f", the last of {len(ids)}"
         print(f"\nperplexity of the prompt: {perplexity(language_model.model, read):.2f} ({len(read)} tokens{cut})")

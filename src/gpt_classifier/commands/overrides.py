@@ -54,6 +54,11 @@ def explain(error: BaseException, arguments: Sequence[str], name: str) -> str:
     told = explain_composing(error)
     if found := re.search(r"Could not override '([^']+)'", told):
         key = found[1]
+        encoders = _files_with("model.backbone.architecture", "config") if name == "pretrain" else []
+        chosen = [file for given in arguments if given.startswith("model=") for file in given[6:].split(",")]
+        if refused := [file for file in chosen if file in encoders]:
+            gpts = ", ".join(file for file in files_in("model") if file not in encoders)
+            return f"model={refused[0]}: expected a GPT, as encoders can't be pretrained here. Set one of {gpts}."
         if elsewhere := _files_with(key, name):
             given = ", ".join(f"{key.partition('.')[0]}={file}" for file in elsewhere)
             return f"{key}: there is no such option without {given}. Add {'that' if len(elsewhere) == 1 else 'one'}."

@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
                 whole_numbers=predictor.spec.whole_numbers,
             )
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
-            count = writing.classify(rows, predictor.predict_proba, writer, bar.update)
+            count = writing.classify(rows, predictor.predict_proba, writer, bar.update, predictor.why_too_long)
         seconds = time.perf_counter() - began
         if output:
             rate = f"{count.rows:,} messages in {seconds:.1f} s, {count.rows / seconds:,.0f} a second"

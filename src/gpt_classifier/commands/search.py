@@ -63,9 +63,7 @@ def _search(arguments: Sequence[str], cfg: DictConfig) -> None:
     search = Search(folder, settings, partial(_train, arguments), options.sampler, options.pruner)
     try:
         search.run(options.trials)
-    except Exception:
-        raise
-    except BaseException:
+    except (KeyboardInterrupt, SystemExit):
         _conclude(search, arguments, whole=False)
         raise
     _conclude(search, arguments, whole=True)

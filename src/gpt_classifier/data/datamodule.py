@@ -175,6 +175,8 @@ class MessageDataModule(LightningDataModule):
         windows: Windows | None = None,
     ) -> None:
         super().__init__()
+        if source is None:  # as in a configuration for texts from Python
+            raise OptionError("source", "what texts and labels come from, as data=csv names it", "null")
         expect_one_of("balance", balance, BALANCES)
         expect_number("batch_size", batch_size, 1, whole=True)
         expect_number("bucket_batches", bucket_batches, 1, whole=True)

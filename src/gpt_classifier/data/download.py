@@ -13,8 +13,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
+from gpt_classifier.atomic import held
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.web import download
 
@@ -46,12 +45,11 @@ def fetch_member(
             so that a slow one leaves time for the others.
 
     Raises:
-        UserError: none of the places served the expected file, each with its reason.
+        UserError: none of the places served the expected file, each with its reason; or the folder can't be written.
     """
     if _is_there(target, expected_sha256):  # before the lock, which a read-only folder does not allow
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f".{target.name}.lock")):
+    with held(target):
         if not _is_there(target, expected_sha256):
             if target.exists():
                 log.warning("%s is not the published file; fetching it again", target)

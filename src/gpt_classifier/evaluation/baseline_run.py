@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from omegaconf import DictConfig
 
-from gpt_classifier.atomic import write_json
+from gpt_classifier.atomic import write_json, write_table
 from gpt_classifier.config import instantiate
 from gpt_classifier.confusion import Confusion
 from gpt_classifier.data.datamodule import MessageDataModule
@@ -21,6 +22,9 @@ from gpt_classifier.evaluation.baselines import BEST, Baseline, fit_best
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.hyperparameters import describe_settings
 from gpt_classifier.training.run import what_to_measure
+
+ANSWERS = "predictions_test.csv"
+"""In the folder of a run, which keeps no model: by it a sweep measures the best of its runs on test."""
 
 CHOOSES = "accuracy"
 """What the best candidate is best at, whatever `monitor` says."""
@@ -34,12 +38,12 @@ class BaselineResult:
 
     Args:
         baseline: fitted.
-        measured: accuracy and macro F1 of each split that was measured.
+        measured: number of messages, accuracy and macro F1 of each split that was measured.
         score: accuracy in validation, which sweeps compare.
     """
 
     baseline: Baseline
-    measured: dict[str, dict[str, float]]
+    measured: dict[str, dict[str, Any]]
     score: float
 
 
@@ -63,7 +67,7 @@ def run_baseline(config: DictConfig, context: RunContext, family: str = BEST) ->
     if baseline is None:
         raise UserError(f"procedure.family: {family} can't be fitted to these messages: they have no words.")
     wanted = {"all": data.splits, "final": ("val", "test")}.get(what_to_measure(config, context), ("val",))
-    measured = {split: _measure(baseline, data, split) for split in data.splits if split in wanted}
+    measured = {split: measure(_answers(baseline, data, split)) for split in data.splits if split in wanted}
     result = BaselineResult(baseline, measured, baseline.val_accuracy)
     seconds = {"training": baseline.seconds, "run": time.perf_counter() - began}
     if context.folder is not None:
@@ -103,21 +107,30 @@ def _labelled(data: MessageDataModule, split: str) -> tuple[list[str], list[str]
     return frame["text"].tolist(), frame["label"].tolist()
 
 
-def _measure(baseline: Baseline, data: MessageDataModule, split: str) -> dict[str, float]:
-    texts, labels = _labelled(data, split)
-    place = {name: i for i, name in enumerate(data.class_names)}
-    truth, predicted = (np.array([place[name] for name in names]) for names in (labels, baseline.model.predict(texts)))
+def _answers(baseline: Baseline, data: MessageDataModule, split: str) -> pd.DataFrame:
+    """`row`, `label` and `predicted` of the messages of a split."""
+    frame = data.split_frame(split)
+    return frame[["row", "label"]].assign(predicted=baseline.model.predict(frame["text"].tolist()))
+
+
+def measure(answers: pd.DataFrame) -> dict[str, Any]:
+    """Metrics of messages with `label` and `predicted`."""
+    names = np.unique(answers[["label", "predicted"]])
+    truth, predicted = (np.searchsorted(names, answers[column]) for column in ("label", "predicted"))
     return {
+        "messages": len(answers),
         "accuracy": float((truth == predicted).mean()),
-        "macro_f1": Confusion(truth, predicted, len(place)).macro_f1,
+        "macro_f1": Confusion(truth, predicted, len(names)).macro_f1,
     }
 
 
 def _write(
     config: DictConfig, context: RunContext, data: MessageDataModule, result: BaselineResult, seconds: dict[str, float]
 ) -> None:
-    """`metrics.json`, of the form that runs of transformers leave."""
+    """`metrics.json`, of the form that runs of transformers leave, and `ANSWERS` where there are test messages."""
     assert context.folder is not None
+    if "test" in data.splits:
+        write_table(context.folder / ANSWERS, _answers(result.baseline, data, "test"))
     stage: dict[str, Any] = {"epoch": 0, "step": 0, **result.measured}
     own = {"procedure.family": config.procedure.family, "monitor": CHOOSES}
     settings = describe_settings(config, context) | own

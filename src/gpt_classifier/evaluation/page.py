@@ -1,6 +1,7 @@
 """An evaluation as one HTML page that needs nothing beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from gpt_classifier import pages
 from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS
+from gpt_classifier.errors import UserError
 from gpt_classifier.evaluation import metrics, pictures
 from gpt_classifier.evaluation.metrics import SURE, Predictions
 from gpt_classifier.evaluation.reference import Reference
@@ -307,9 +309,10 @@ def _inside(subject: Subject, temperature: float) -> dict[str, Any]:
     tokens, weights = inside.attention(predictor, text, most_tokens=40)
     maps = [(len(weights) - 1, head) for head in range(min(6, weights.shape[1]))]
     caption = f"Attention of the last layer, heads 1 to {len(maps)}: what each token (down) looks at (across)"
-    shown["attention_caption"] = caption if len(tokens) < 40 else f"{caption}; the first 40 tokens"
+    cut = len(tokens) < len(predictor.token_rows([text])[0])
+    shown["attention_caption"] = f"{caption}; the first {len(tokens)} tokens" if cut else caption
     shown["attention"] = _picture("attention", lambda: pictures.attention_maps(tokens, weights, maps, 3, 2.8))
-    if inside.has_trace(predictor):
+    with suppress(UserError):  # it can't be asked so
         traced = inside.trace(predictor, text)
         shown["spans"] = spans(traced, names)
         two = f"blue {called(names[0])}, orange {called(names[1])}" if len(names) == 2 else ""

@@ -1,6 +1,7 @@
 """What a classifier does with one message: the class probabilities after each token, and where it attends."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +24,6 @@ class Trace:
     probabilities: np.ndarray
 
 
-def has_trace(predictor: Predictor) -> bool:
-    """Whether one pass tells the probabilities after each token: it reads on, and sees earlier tokens alone."""
-    return predictor.model.backbone.causal and predictor.model.pooling.has_trace
-
-
 def trace(predictor: Predictor, text: str) -> Trace:
     """Class probabilities after each token, from one pass: under a causal mask a token's state knows the text so far.
 
@@ -36,12 +32,10 @@ def trace(predictor: Predictor, text: str) -> Trace:
     Raises:
         UserError: the text is empty, or the classifier can't be asked so.
     """
-    model = predictor.model
-    if not has_trace(predictor):
-        pooling = model.pooling.name()
-        what = f"it reads {pooling}" if model.backbone.causal else "it sees the whole text at once"
-        raise UserError(f"This classifier has no probability after each token: {what}.")
     row = predictor.token_rows([text])[0]
+    if reason := _why_no_trace(predictor, text, row):
+        raise UserError(f"This classifier has no probability after each token: {reason}.")
+    model = predictor.model
     with predictor.computing():
         ids, lengths = _batch_of(predictor, row)
         hidden = model.hidden(ids, lengths).float()  # (1, T, D)
@@ -54,6 +48,21 @@ def trace(predictor: Predictor, text: str) -> Trace:
         new = windows.new(len(row))
         row, logits = row[new], logits[new]
     return Trace(predictor.tokenizer.pieces(row, text), predictor.probabilities(logits))
+
+
+def _why_no_trace(predictor: Predictor, text: str, row: np.ndarray) -> str:
+    """Why one pass does not tell the probabilities after each token of a row; empty where it does."""
+    model, spec = predictor.model, predictor.spec
+    if not model.backbone.causal:
+        return "it sees the whole text at once"
+    if not model.pooling.has_trace:
+        return f"it reads {model.pooling.name()}"
+    if (windows := model.pooling.windows) is not None:
+        truncate: Any = spec.truncate
+        whole = predictor.tokenizer.encode([text], spec.max_length, truncate)[0][0]
+        if windows.new(len(row)).sum() > len(whole):
+            return "it reads this text in windows, and its tokenizer adds special tokens to each"
+    return ""
 
 
 def attention(predictor: Predictor, text: str, most_tokens: int = 128) -> tuple[list[str], Tensor]:

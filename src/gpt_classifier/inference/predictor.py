@@ -160,17 +160,29 @@ class Predictor:
             if not isinstance(text, str) or not text.strip():
                 what = "empty" if isinstance(text, str) else f"{type(text).__name__}, not text"
                 raise UserError(f"text {i + 1} of {len(texts)} is {what}; a classifier needs something to read.")
-        windows = self.model.pooling.windows
-        options: Any = {} if windows is None else {"windows": windows}
-        truncate: Any = self.spec.truncate
         try:
-            return self.tokenizer.encode(texts, self.spec.max_length, truncate, **options)[0]
+            return self._encode(texts)
         except TextTooLong as error:
             raise UserError(
                 f"The text that begins {beginning(texts[error.index])} has {error.tokens:,} tokens, but this "
                 f"classifier reads {self.spec.max_length:,} at most, as it was trained with data.truncate=error. "
                 f"Shorten the text, or train with data.truncate=head, tail or head_tail, or a larger data.max_length."
             ) from error
+
+    def why_too_long(self, text: str) -> str:
+        """Why `token_rows` refuses a text that is not empty: for its length alone; or an empty string."""
+        if self.spec.truncate == "error":
+            try:
+                self._encode([text])
+            except TextTooLong as error:
+                return f"the text is too long: {error.tokens:,} tokens, where {self.spec.max_length:,} are read at most"
+        return ""
+
+    def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        windows = self.model.pooling.windows
+        options: Any = {} if windows is None else {"windows": windows}
+        truncate: Any = self.spec.truncate
+        return self.tokenizer.encode(texts, self.spec.max_length, truncate, **options)[0]
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -41,6 +41,7 @@ class TextClassifier:
             then the last epoch's weights are kept.
         batch_size: texts of a training step; by default more of them where there are more texts.
         max_length: most tokens that are read of a text; `None` for the model's context, or 4,096 with `windows`.
+            A longer one keeps its beginning and its end (`data.truncate` in `overrides`).
         weights: `pretrained`, `random`, or a path, see `conf/model/base.yaml`.
         precision: `auto` (bfloat16 products where the hardware multiplies it natively), `32-true` or `bf16-mixed`.
         device: `cpu`, `cuda` or `mps`; `None` for the best there is.

@@ -245,6 +245,7 @@ def classify(
     predict_proba: Callable[[Sequence[str]], np.ndarray],
     writer: Writer,
     progress: Callable[[int], Any] = lambda rows: None,
+    why_not: Callable[[str], str] = lambda text: "",
 ) -> Count:
     """Write each row with its probabilities, in the order that they come.
 
@@ -253,9 +254,12 @@ def classify(
         predict_proba: `(N, C)` for N texts.
         writer: where to.
         progress: is told how many rows were written.
+        why_not: why a text can't be classified, or an empty string.
     """
     count = Count()
     for chunk in _chunks(rows):
+        for row in chunk:
+            row.reason = row.reason or why_not(row.text)
         texts = [row.text for row in chunk if not row.reason]
         found = iter(predict_proba(texts)) if texts else iter(())
         for row in chunk:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gpt_classifier.checkpoints import RESUME
 from gpt_classifier.errors import OptionError
 
 
@@ -25,13 +26,18 @@ def expect_blocks(n: object, depth: int) -> None:
 
 
 def expect_weights(weights: str) -> None:
-    """Refuse a path of weights where nothing is.
+    """Refuse a path of weights where nothing is, or the checkpoint of a run.
 
     Args:
         weights: `random`, `pretrained` or a path.
 
     Raises:
-        OptionError: of `weights`: there is nothing.
+        OptionError: of `weights`: there is nothing, or what a run wrote to go on from.
     """
-    if weights not in ("random", "pretrained") and not Path(weights).expanduser().exists():
-        raise OptionError("weights", "pretrained, random or a path", weights, f"{weights} does not exist.")
+    if weights in ("random", "pretrained"):
+        return
+    expected = "pretrained, random or a path"
+    if Path(weights).suffix == ".ckpt":
+        raise OptionError("weights", f"{expected} of pretrained weights", f"{weights}, a run's checkpoint", RESUME)
+    if not Path(weights).expanduser().exists():
+        raise OptionError("weights", expected, weights, f"{weights} does not exist.")

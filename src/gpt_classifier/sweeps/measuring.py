@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pandas as pd
+
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.evaluation.baseline_run import ANSWERS, measure
 from gpt_classifier.evaluation.messages import run_splits
 from gpt_classifier.evaluation.metrics import predictions
 from gpt_classifier.inference.predictor import PRECISIONS, Predictor
@@ -25,6 +28,9 @@ def measure_best(sweep: Sweep) -> None:
 
 
 def _measure(run: SweepRun) -> dict[str, Any]:
+    answers = run.folder / ANSWERS
+    if answers.is_file():
+        return measure(pd.read_csv(answers, dtype=str, keep_default_na=False))
     checkpoint = run.folder / "checkpoints" / "best.ckpt"
     if not checkpoint.is_file():
         raise UserError("the runs kept no weights.")

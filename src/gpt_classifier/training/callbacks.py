@@ -44,7 +44,7 @@ class FillPrefix(Callback):
                 data.pad_id,
                 trainer.global_rank,
                 trainer.world_size,
-                trainer.strategy.barrier,
+                trainer.strategy.reduce_boolean_decision,
             )
         data.announce = prefix.announce
         self._filled = prefix

@@ -134,14 +134,10 @@ def describe(
         )
     log.info("model    %s, weights %s", context.title(), config.model.weights)
     log.info("trained  %s parameters; frozen %s", f"{parameters['trained']:,}", f"{parameters['frozen']:,}")
+    accelerator = type(trainer.accelerator).__name__.removesuffix("Accelerator")
     processes = f"{trainer.world_size} processes" if trainer.world_size > 1 else "one process"
-    log.info(
-        "trainer  %s, %s, precision %s, %d epochs",
-        type(trainer.accelerator).__name__.removesuffix("Accelerator"),
-        processes,
-        trainer.precision,
-        trainer.max_epochs,
-    )
+    how = (accelerator, processes, trainer.precision, trainer.max_epochs)
+    log.info("trainer  %s, %s, precision %s, %d epochs", *how)
 
 
 def count_parameters(module: ClassifierModule) -> dict[str, int]:
@@ -271,4 +267,6 @@ def write_results(
     trial = Trial.of(settings, context)
     report.log_best(trainer.loggers, settings, trial, stages["best"], module.predictions, texts, classes)
     advice = report.advise(module.history, stages["best"], trainer.max_epochs or 0, result.interrupted)
-    log.info("\n%s", report.summary(stages, context.title(), result.seconds, context.folder, data.report.note, advice))
+    kept = module.prefix.key.stored if module.prefix is not None else None
+    title = context.title() + (f", figures of activations rounded to {kept}" if kept in ("bfloat16", "int8") else "")
+    log.info("\n%s", report.summary(stages, title, result.seconds, context.folder, data.report.note, advice))

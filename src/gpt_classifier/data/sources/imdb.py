@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from filelock import FileLock
 
-from gpt_classifier.atomic import replacing
+from gpt_classifier.atomic import held, replacing
 from gpt_classifier.data.sources.messages import EXTRA, Messages, in_order
 from gpt_classifier.errors import OptionError, UserError, expect_bool, expect_one_of, first_line
 from gpt_classifier.tables import review_archive
@@ -100,8 +99,7 @@ class Imdb:
         target = self.folder / f"reviews-{self._checksum()[:12]}.parquet"
         if _is_whole(target):  # before the lock, which a read-only folder does not allow
             return target
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / f".{target.name}.lock"):
+        with held(target):
             if not _is_whole(target):
                 self._make(target)
         return target
