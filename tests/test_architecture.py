@@ -13,7 +13,7 @@ LEVELS = (
     ("tasks", "device", "figures", "schema", "tables", "tokenizers", "torch_files"),
     ("models", "data"),
     ("encoders",),
-    ("families",),
+    ("families", "look"),
     ("artifact", "config", "activations"),
     ("training",),
     ("inference", "pretraining"),
