@@ -20,7 +20,6 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -31,6 +30,7 @@ from gpt_classifier.activations.cache_folder import (
     SHARD,
     PrefixKey,
     TensorHeader,
+    alone,
     delete,
     files_of,
     make_room,
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 INDEX = ("ids", "lengths", "checksums")
 SAFETENSORS_TYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int8": "I8"}
-PATIENCE = 1.0  # seconds of waiting for another process before a line says so
 WRITE_ATTEMPTS = 3  # another process may delete the directory between its creation and the file's
 
 
@@ -103,26 +102,9 @@ class DiskCache:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Inside, no other process computes activations of this key: it waits, and then finds those of this process.
-
-        A directory that takes no lock, as on some network drives, is used without one.
-        """
-        lock = FileLock(self.root / f"{self.key.name}.lock")
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            log.info("prefix   another process computes activations in %s: waiting for them", self.folder)
-            lock.acquire()
-        except (OSError, NotImplementedError) as error:
-            log.warning("%s takes no lock (%s): runs at the same time may compute the same", self.root, error)
-        try:
+        """Inside, no other process computes activations of this key: it waits, and then finds those of this process."""
+        with alone(self.root, self.key.name, "prefix   another process computes activations in %s: waiting for them"):
             yield
-        finally:
-            if lock.is_locked:
-                with contextlib.suppress(OSError):  # Windows deletes no file that is open; filelock does it there
-                    os.unlink(lock.lock_file)  # by its holder: who opened it before tries again
-            lock.release()
 
     def reserve(self, size: int) -> None:
         """Make room for messages that are going to be kept. If there is none, nothing is kept, and the log says so.

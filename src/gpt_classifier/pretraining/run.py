@@ -26,6 +26,7 @@ from gpt_classifier.pretraining.corpus import Documents, TrainWindows, Windows, 
 from gpt_classifier.pretraining.export import Pretrained, export
 from gpt_classifier.pretraining.module import PretrainingModule, chunk_loss
 from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary
+from gpt_classifier.quiet import quiet
 from gpt_classifier.schema import check_types
 from gpt_classifier.signals import ended_in_order
 from gpt_classifier.tokenizers.byte_level import encoding_of, load_encoding, ranks_from_text, ranks_to_text, read_ranks
@@ -33,7 +34,6 @@ from gpt_classifier.training.build import resolve_precision
 from gpt_classifier.training.callbacks import OwnSignals
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
-from gpt_classifier.training.quiet import quiet
 from gpt_classifier.training.resume import expect_same
 
 log = logging.getLogger(__name__)
