@@ -237,9 +237,10 @@ def _value(cfg: DictConfig, name: str) -> Any:
 
 
 NODES = (
-    *("adaptation", "cache", "callbacks", "data", "freeze", "logger", "model", "optimizer", "pooling", "procedure"),
-    *("hparams_search", "hparams_search.sampler", "hparams_search.pruner", "hparams_search.space", "scheduler"),
-    *("task", "trainer", "data.module", "data.source", "data.module.source", "model.backbone"),
+    *("adaptation", "adaptation.rates", "cache", "callbacks", "data", "freeze", "logger", "model", "optimizer"),
+    *("hparams_search", "hparams_search.sampler", "hparams_search.pruner", "hparams_search.space"),
+    *("pooling", "procedure", "scheduler", "task", "trainer"),
+    *("data.module", "data.source", "data.module.source", "model.backbone"),
 )
 """What a group's file fills, and what builds a part: mappings of options."""
 

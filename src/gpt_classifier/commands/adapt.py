@@ -2,11 +2,15 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from omegaconf import DictConfig
 
 from gpt_classifier.commands.application import run_context, run_hydra
-from gpt_classifier.config import quote_paths
+from gpt_classifier.commands.exit import readable_exit
+from gpt_classifier.config import compose, quote_paths
+from gpt_classifier.errors import UserError
+from gpt_classifier.models.limits import expect_adaptable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -15,7 +19,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Hydra overrides and flags; `None` takes those of the process.
     """
-    run_hydra(_adapt, "adapt", quote_paths(sys.argv[1:] if arguments is None else arguments))
+    given = quote_paths(sys.argv[1:] if arguments is None else arguments)
+    with readable_exit():
+        _expect_gpt([argument for argument in given if argument.startswith("model=")])
+    run_hydra(_adapt, "adapt", given)
+
+
+def _expect_gpt(chosen: Sequence[str]) -> None:
+    """Refuse an encoder by name: Hydra would only tell that its file sets a pooling, and that there is none here."""
+    model = None
+    with suppress(UserError):  # Hydra tells what can't be composed
+        model = compose(chosen).model if chosen else None
+    if model is not None:
+        expect_adaptable(model, "model")
 
 
 def _adapt(cfg: DictConfig) -> float:
