@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from gpt_classifier.activations.cache_folder import alone
 from gpt_classifier.atomic import write_text
@@ -108,61 +109,94 @@ class Adaptation:
         kept = [run_folder(Path(config.ckpt_path).expanduser()) / "adapted"] if config.get("ckpt_path") else []
         place = context.folder / "adapted" if context.folder else None
         name = context.choices.get("model", "")
-        path, facts = self.weights(config, name, texts, data.tokenizer, "data.adapt", place, kept)
+        origin = self.origin(config, name, texts, data.tokenizer, "data.adapt")
+        path, facts = origin.adapted(Path(config.cache_dir), place, kept)
         return path, {"of": config.data.adapt, "transductive": config.data.transductive, **plain(facts)}
 
-    def weights(
-        self,
-        config: DictConfig,
-        name: str,
-        texts: Sequence[str],
-        tokenizer: Tokenizer,
-        option: str,
-        place: Path | None,
-        kept: Sequence[Path] = (),
-    ) -> tuple[Path, Facts]:
-        """Weights adapted to texts, computed where they are not kept yet.
+    def origin(
+        self, config: DictConfig, name: str, texts: Sequence[str], tokenizer: Tokenizer, option: str
+    ) -> "Origin":
+        """What adapted weights are to be made from.
 
         Args:
-            config: composed, with `model`, `trainer` and `cache_dir`.
+            config: composed, with `model` and `trainer`.
             name: of the model.
             texts: in any order, duplicates among them.
             tokenizer: of the model.
             option: what named the texts, for messages.
+
+        Raises:
+            UserError: the model has no weights, or there are too few texts.
+        """
+        texts = sorted(set(texts))
+        different = len({fold(text) for text in texts})
+        if different < FEWEST:
+            raise OptionError(option, f"at least {FEWEST} different texts to learn from", different)
+        model, trainer = config.model, config.trainer
+        with option_group("model"):
+            path = locate_weights(model.weights, model.hub, model.revision)
+            assert path is not None, "random weights were refused"
+            sizes: GPTConfig = replace(instantiate(model.backbone), causal=True)  # as it was pretrained
+        rate = float(self.rates.get(name, self.rates["default"]) if self.lr == AUTO else self.lr)
+        return Origin(
+            f"{name}, weights {model.weights}",
+            path,
+            sizes,
+            tokenizer,
+            model.tokenizer != "gpt2",
+            texts,
+            self.val_fraction,
+            Schedule(self.passes, self.patience, self.batch_tokens, rate, self.seed),
+            trainer.accelerator,
+            resolve_precision(trainer.precision, trainer.accelerator, sizes.n_embd),
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What adapted weights are made from.
+
+    Args:
+        name: of the model and its weights, in words.
+        path: of the weights.
+        sizes: of the model.
+        tokenizer: of the model.
+        own_vocabulary: whether that is another one than GPT-2's.
+        texts: sorted, no two equal.
+        val_fraction: part of them that is held out.
+        schedule: how they are learned.
+        accelerator: Lightning's name of one.
+        precision: Lightning's name of one, not `auto`.
+    """
+
+    name: str
+    path: Path
+    sizes: GPTConfig
+    tokenizer: Tokenizer
+    own_vocabulary: bool
+    texts: Sequence[str]
+    val_fraction: float
+    schedule: Schedule
+    accelerator: str
+    precision: str
+
+    def adapted(self, cache: Path, place: Path | None, kept: Sequence[Path] = ()) -> tuple[Path, Facts]:
+        """Adapted weights, computed where they are not kept yet.
+
+        Args:
+            cache: a directory, in which `adapted` has those of earlier runs.
             place: a folder to write; `None` for none.
             kept: other folders that may have them.
 
         Returns:
             `place`, or a file of the cache; and what is known of the weights.
         """
-        texts = sorted(set(texts))
-        if len(texts) < FEWEST:
-            raise OptionError(option, f"at least {FEWEST} different texts to learn from", len(texts))
-        with option_group("model"):
-            path = locate_weights(config.model.weights, config.model.hub, config.model.revision)
-            assert path is not None, "random weights were refused"
-            sizes: GPTConfig = replace(instantiate(config.model.backbone), causal=True)  # as it was pretrained
-        precision = resolve_precision(config.trainer.precision, config.trainer.accelerator, sizes.n_embd)
-        schedule = Schedule(self.passes, self.patience, self.batch_tokens, self._rate(name), self.seed)
-        key = _hash(
-            {
-                "format": FORMAT,
-                "weights": content_hash(path, cache_folder() / "weights.json"),
-                "sizes": asdict(sizes),
-                "tokenizer": tokenizer.state(),
-                "texts": texts,
-                "val_fraction": self.val_fraction,
-                "schedule": asdict(schedule),
-                "precision": precision,
-            }
-        )
-        root = Path(config.cache_dir).expanduser() / "adapted"
+        key, root = self.key(), cache.expanduser() / "adapted"
         file = root / key[:32] / FILE
         with alone(root, key[:32], "adapt    another process computes the weights in %s: waiting for them"):
             known = next((found for found in (file, *(folder / FILE for folder in kept)) if facts_of(found, key)), None)
             if known is None:
-                learned = self._learn(sizes, path, texts, tokenizer, schedule, config.trainer.accelerator, precision)
-                save_weights(file, learned[0], replace(learned[1], key=key))
+                save_weights(file, *self._learn(key))
             file = known or file
             facts = facts_of(file, key)
             assert facts is not None
@@ -171,34 +205,35 @@ class Adaptation:
                 os.utime(file)  # used last
             if place is None:
                 return file, facts
-            state = tokenizer.state()
-            ranks = state["ranks"] if state["kind"] == "tiktoken" and config.model.tokenizer != "gpt2" else None
-            write_folder(place, file, sizes, ranks, f"{name}, weights {config.model.weights}", facts)
+            state = self.tokenizer.state()
+            ranks = state["ranks"] if self.own_vocabulary and state["kind"] == "tiktoken" else None
+            write_folder(place, file, self.sizes, ranks, self.name, facts)
         return place, facts
 
-    def _rate(self, name: str) -> float:
-        return float(self.rates.get(name, self.rates["default"]) if self.lr == AUTO else self.lr)
+    def key(self) -> str:
+        """A hash of everything that the weights depend on."""
+        values = {
+            "format": FORMAT,
+            "weights": content_hash(self.path, cache_folder() / "weights.json"),
+            "sizes": asdict(self.sizes),
+            "tokenizer": self.tokenizer.state(),
+            "texts": self.texts,
+            "val_fraction": self.val_fraction,
+            "schedule": asdict(self.schedule),
+            "precision": self.precision,
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
-    def _learn(
-        self,
-        sizes: GPTConfig,
-        path: Path,
-        texts: Sequence[str],
-        tokenizer: Tokenizer,
-        schedule: Schedule,
-        accelerator: str,
-        precision: str,
-    ) -> tuple[Mapping[str, Any], Facts]:
+    def _learn(self, key: str) -> tuple[Mapping[str, Tensor], Facts]:
         with option_group("model"):
-            model, _ = load_backbone(sizes, path)
+            model, _ = load_backbone(self.sizes, self.path)
         hold_trained(model)
-        before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        held_out = hold_out(texts, self.val_fraction, self.seed)
-        rows = tokenizer.encode(texts, WHOLE, "head")[0]
-        parts = [[row for row, out in zip(rows, held_out, strict=True) if out == wanted] for wanted in (False, True)]
-        learned = learn(model, parts[0], parts[1], tokenizer.pad_id, schedule, accelerator, precision)
-        facts = Facts("", len(parts[0]), len(parts[1]), learned.before, learned.after, learned.passes)
-        return learned.state or before, facts
+        held_out = hold_out(self.texts, self.val_fraction, self.schedule.seed)
+        rows = self.tokenizer.encode(self.texts, WHOLE, "head")[0]
+        train, val = ([row for row, out in zip(rows, held_out, strict=True) if out is part] for part in (False, True))
+        learned = learn(model, train, val, self.tokenizer.pad_id, self.schedule, self.accelerator, self.precision)
+        state = learned.state or load_backbone(self.sizes, self.path)[0].state_dict()
+        return state, Facts(key, len(train), len(val), learned.before, learned.after, learned.passes)
 
 
 def texts_of(data: MessageDataModule, which: str, transductive: bool) -> list[str]:
@@ -232,7 +267,7 @@ def hold_out(texts: Sequence[str], fraction: float, seed: int) -> list[bool]:
     """Which texts are held out; near-duplicates are on one side.
 
     Args:
-        texts: at least two that are no near-duplicates, or all are learned from and held out.
+        texts: of which at least two are no near-duplicates of each other.
         fraction: of them.
         seed: of the choice.
     """
@@ -274,10 +309,7 @@ def adapt(cfg: DictConfig, context: RunContext) -> float:
             expect_vocabulary(tokenizer, model.tokenizer, model.backbone.vocab_size, model.weights)
         write_text(context.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         name = context.choices.get("model", "")
-        place, facts = settings.weights(cfg, name, texts, tokenizer, "data.path", context.folder / "model")
+        origin = settings.origin(cfg, name, texts, tokenizer, "data.path")
+        place, facts = origin.adapted(Path(cfg.cache_dir), context.folder / "model")
         log.info("weights and card are in %s", place)
     return facts.after
-
-
-def _hash(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
