@@ -8,12 +8,12 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
-    ("errors", "paths", "assets", "signals", "confusion", "__init__"),
+    ("errors", "paths", "quiet", "assets", "signals", "confusion", "__init__"),
     ("atomic", "checkpoints", "faults", "hub", "pages", "web"),
     ("tasks", "device", "figures", "schema", "tables", "tokenizers", "torch_files"),
     ("models", "data"),
     ("encoders",),
-    ("families",),
+    ("families", "look"),
     ("artifact", "config", "activations"),
     ("training",),
     ("inference", "pretraining"),

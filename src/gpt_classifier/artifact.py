@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gpt_classifier import torch_files
 from gpt_classifier.atomic import not_written, write_text
-from gpt_classifier.checkpoints import expect_there
+from gpt_classifier.checkpoints import expect_there, run_folder
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.families import FAMILIES, config_from_state, empty_backbone
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
@@ -299,6 +299,8 @@ def find_base(base: Base, given: Path | None, artifact: Path, verify: bool = Fal
         UserError: they are not there, or other ones are.
     """
     path = given or Path(base.path)
+    if not given and not path.exists() and (beside := run_folder(artifact) / path.name).exists():
+        path = beside  # adapted for this run, whose folder has been moved
     if not given and not path.exists() and base.hub:
         with contextlib.suppress(UserError):  # said below, with what to do about it
             path = locate_weights("pretrained", base.hub, base.revision) or path

@@ -90,12 +90,19 @@ SEED = Option("int", low=0, high=2**32 - 1)
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 HEAD_INITS = ("random", "linear_probe")
 CACHE_TYPES = ("auto", "float32", "bfloat16", "int8")
+ADAPT = ("train", "all_unlabelled")
 EVALUATE = ("auto", "all", "final", "val", "never")
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 OPTIONS = {
     "bag_of_tokens": FLAG,
+    "adaptation.batch_tokens": Option("int", low=1),
+    "adaptation.lr": Option("float", low=0, words=("auto",)),
+    "adaptation.passes": Option("int", low=1),
+    "adaptation.patience": Option("int", low=1),
+    "adaptation.seed": SEED,
+    "adaptation.val_fraction": Option("float", low=0.001, high=0.5),
     "batch_tokens": Option("int", low=1),
     "cache.dir": OPTIONAL_TEXT,
     "cache.dtype": Option("str", choices=CACHE_TYPES),
@@ -116,6 +123,7 @@ OPTIONS = {
     "callbacks.last.save_on_train_epoch_end": FLAG,
     "ckpt_path": OPTIONAL_TEXT,
     "compile": FLAG,
+    "data.adapt": Option("str", optional=True, choices=ADAPT),
     "data.config": OPTIONAL_TEXT,
     "data.drop_incomplete": FLAG,
     "data.encoding": TEXT,
@@ -137,6 +145,7 @@ OPTIONS = {
     "data.val_every": Option("int", low=2),
     "data.val_label_column": OPTIONAL_TEXT,
     "data.train_split": TEXT,
+    "data.transductive": FLAG,
     "data.val_path": OPTIONAL_TEXT,
     "data.val_split": OPTIONAL_TEXT,
     "data.val_text_column": OPTIONAL_TEXT,
@@ -231,9 +240,10 @@ def _value(cfg: DictConfig, name: str) -> Any:
 
 
 NODES = (
-    *("cache", "callbacks", "data", "freeze", "logger", "model", "optimizer", "pooling", "procedure", "scheduler"),
+    *("adaptation", "adaptation.rates", "cache", "callbacks", "data", "freeze", "logger", "model", "optimizer"),
     *("hparams_search", "hparams_search.sampler", "hparams_search.pruner", "hparams_search.space"),
-    *("task", "trainer", "data.module", "data.source", "data.module.source", "model.backbone"),
+    *("pooling", "procedure", "scheduler", "task", "trainer"),
+    *("data.module", "data.source", "data.module.source", "model.backbone"),
 )
 """What a group's file fills, and what builds a part: mappings of options."""
 

@@ -10,6 +10,7 @@ Other processes may write and delete in the directory at the same time: a file t
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Container, Iterator
@@ -17,9 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
 FORMAT = 4  # of shards and keys; a change makes older shards unused, until they are deleted to make room
 SHARD, PART = ".safetensors", ".part"  # a shard has the second name while it is written
 GB = 10**9
+PATIENCE = 1.0  # seconds of waiting for another process before a line says so, and before the next try
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,35 @@ class PrefixKey:
     def name(self) -> str:
         """Name of the key's subdirectory: 32 hexadecimal digits."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]
+
+
+def lock(folder: Path, name: str, until: contextlib.ExitStack) -> bool:
+    """Whether no other process computes what an entry holds until a stack ends: those that ask then wait.
+
+    Asks for `PATIENCE` seconds. A directory that takes no lock, as on some network drives, is used without one.
+
+    Args:
+        folder: the cache directory.
+        name: of the entry.
+        until: releases the lock.
+    """
+    entry = FileLock(folder / f"{name}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        entry.acquire(timeout=PATIENCE)
+    except Timeout:
+        return False
+    except (OSError, NotImplementedError) as error:
+        log.warning("%s takes no lock (%s): runs at the same time may compute the same", folder, error)
+    until.callback(_release, entry)
+    return True
+
+
+def _release(entry: FileLock) -> None:
+    if entry.is_locked:
+        with contextlib.suppress(OSError):  # Windows deletes no file that is open; filelock does it there
+            os.unlink(entry.lock_file)  # by its holder: who opened it before tries again
+    entry.release()
 
 
 @dataclass(frozen=True)

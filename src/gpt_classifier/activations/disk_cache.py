@@ -20,7 +20,6 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -33,6 +32,7 @@ from gpt_classifier.activations.cache_folder import (
     TensorHeader,
     delete,
     files_of,
+    lock,
     make_room,
     read_header,
 )
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 INDEX = ("ids", "lengths", "checksums")
 SAFETENSORS_TYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int8": "I8"}
-PATIENCE = 1.0  # seconds of waiting for another process before a line says so, and before the next try
 WRITE_ATTEMPTS = 3  # another process may delete the directory between its creation and the file's
 
 
@@ -103,23 +102,13 @@ class DiskCache:
         return found
 
     def be_alone(self, until: contextlib.ExitStack) -> bool:
-        """Whether no other process computes activations of this key until a stack ends: those that ask then wait.
-
-        Asks for `PATIENCE` seconds. A directory that takes no lock, as on some network drives, is used without one.
-        """
-        lock = FileLock(self.root / f"{self.key.name}.lock")
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            if not self._waiting:
-                log.info("prefix   another process computes activations in %s: waiting for them", self.folder)
-            self._waiting = True
-            return False
-        except (OSError, NotImplementedError) as error:
-            log.warning("%s takes no lock (%s): runs at the same time may compute the same", self.root, error)
-        until.callback(_release, lock)
-        return True
+        """Whether no other process computes activations of this key until a stack ends: those that ask then wait."""
+        if lock(self.root, self.key.name, until):
+            return True
+        if not self._waiting:
+            log.info("prefix   another process computes activations in %s: waiting for them", self.folder)
+        self._waiting = True
+        return False
 
     def reserve(self, size: int) -> None:
         """Make room for messages that are going to be kept. If there is none, nothing is kept, and the log says so.
@@ -211,13 +200,6 @@ def shard_content(shard: Shard, key: PrefixKey) -> bytes:
     index = {"ids": ids, "lengths": lengths, "checksums": checksums}
     checksum = _index_checksum([bytes(tensor_bytes(index[name])) for name in INDEX])
     return save({**index, "activations": shard.activations}, {"key": key.text, "index": checksum})
-
-
-def _release(lock: FileLock) -> None:
-    if lock.is_locked:
-        with contextlib.suppress(OSError):  # Windows deletes no file that is open; filelock does it there
-            os.unlink(lock.lock_file)  # by its holder: who opened it before tries again
-    lock.release()
 
 
 def read_shard(path: Path, key: PrefixKey, wanted: Collection[bytes], mapped: bool) -> dict[bytes, Tensor]:

@@ -18,6 +18,7 @@ COMMANDS = {
     "look-inside": "draw attention and the probability after each token of one text",
     "generate": "continue a prompt with a pretrained model",
     "zero-shot": "ask a pretrained model without any fine-tuning",
+    "adapt": "let a pretrained model learn from texts without labels",
     "pretrain": "train a small GPT on text of your own",
     "experiments": "run a table of experiments",
     "examine": "measure how predictions depend on padding",

@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
         path = find_checkpoint(options.checkpoint, options.outputs)
         print(f"checkpoint {path}", file=sys.stderr)  # which is the latest, before seconds of imports
         if options.overrides:
-            from gpt_classifier.commands.look import look_at_messages
             from gpt_classifier.config import compose
+            from gpt_classifier.look import look_at_messages
 
             whole = options.split in (None, "all")
             look_at_messages(compose(options.overrides, config_dir=options.config_dir), classes=not whole)

@@ -66,6 +66,22 @@ APPLICATIONS = {
         {"hparams_search/optuna": ("hparams_search.trials", "hparams_search.seed", "hparams_search.space")},
         sweeps=False,
     ),
+    "adapt": Application(
+        "Let a pretrained GPT learn from texts without labels, for model.weights of train.",
+        (
+            "data.path=messages.txt",
+            "model=gpt2-small data.path='reviews/*.csv' data.text_column=body",
+            "data.path=reviews.parquet adaptation.passes=3 adaptation.lr=5e-4",
+        ),
+        {
+            "adapt": ("data.path", "data.text_column", "data.separator", "trainer.accelerator", "trainer.precision"),
+            "model/base": ("model.weights",),
+            "adaptation/default": (
+                *("adaptation.passes", "adaptation.patience", "adaptation.val_fraction", "adaptation.batch_tokens"),
+                *("adaptation.lr", "adaptation.seed"),
+            ),
+        },
+    ),
     "pretrain": Application(
         "Train a small GPT to continue text of your own.",
         (

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, open_dict
 
 from gpt_classifier.commands.application import run_hydra
 from gpt_classifier.commands.exit import readable_exit
-from gpt_classifier.commands.look import look
 from gpt_classifier.commands.overrides import folder_given
 from gpt_classifier.commands.sweep import repeat
 from gpt_classifier.config import compose, conf_folders, in_place, instantiate, quote_paths
 from gpt_classifier.errors import UserError
+from gpt_classifier.look import look
 from gpt_classifier.paths import near
 from gpt_classifier.training.loggers import own_wandb_run
 

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.commands.arguments import started_as
+from gpt_classifier.config import compose
 from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.look import look
 from gpt_classifier.paths import near
 
 LONGEST_VALUE, LONGEST_NAME = 40, 120  # characters in the name of a run's folder
@@ -154,3 +157,43 @@ def repeat(overrides: Sequence[str], arguments: Sequence[str]) -> str:
             if argument.startswith("--") and "=" not in argument:
                 kept += arguments[place + 1 : place + 2]
     return " ".join([started_as("train"), *map(shlex.quote, [*kept, *overrides])])
+
+
+MOST_JOBS = 20  # of a sweep that are looked at: composing one takes a tenth of a second
+
+
+def look_at_sweep(arguments: Sequence[str]) -> None:
+    """Look at the jobs of a sweep, before the first begins.
+
+    Args:
+        arguments: of the command. What can't be composed is left to Hydra, which says more.
+
+    Raises:
+        UserError: one of them would fail; which one is told.
+    """
+    for overrides in islice(_jobs(arguments), MOST_JOBS):
+        try:
+            cfg = compose(overrides)
+        except UserError:
+            return
+        try:
+            look(cfg)
+        except UserError as error:
+            raise UserError(f"{error} (in the job {' '.join(overrides)})") from error
+
+
+def _jobs(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """The overrides of each job of a sweep over choices and ranges; none where something else is swept over."""
+    given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(given)
+        choices = [
+            [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
+            if one.is_sweep_override()
+            else [text]
+            for one, text in zip(parsed, given, strict=True)
+            if not one.is_hydra_override()
+        ]
+    except (HydraException, AssertionError):
+        return
+    yield from map(list, product(*choices))

@@ -10,8 +10,9 @@ from omegaconf import DictConfig
 
 from gpt_classifier.commands.application import run_context, run_hydra
 from gpt_classifier.commands.exit import readable_exit
-from gpt_classifier.commands.look import look, look_at_sweep
+from gpt_classifier.commands.sweep import look_at_sweep
 from gpt_classifier.config import quote_paths
+from gpt_classifier.look import look
 
 log = logging.getLogger(__name__)
 

@@ -141,6 +141,8 @@ class MessageDataModule(LightningDataModule):
 
     Attributes:
         needed: splits that a run passes through the model, by default all that there are.
+        found: all messages of the source, as it gave them.
+        unlabelled: texts of the source that have no label.
         announce: told a split and the rows of each batch some batches before it comes; `None` for nobody.
 
     Raises:
@@ -234,6 +236,7 @@ class MessageDataModule(LightningDataModule):
             return
         messages = self.source.load()
         found = messages.frame if "row" in messages.frame else messages.frame.assign(row=range(len(messages.frame)))
+        self.found, self.unlabelled = found, messages.unlabelled
         unique, dropped = prepare.deduplicate(found, self.deduplicate)
         self.splits = planned_splits(unique, self.val_fraction, self.test_fraction, self.folds)
         prepare.check_classes(unique, messages.class_names, self.splits)

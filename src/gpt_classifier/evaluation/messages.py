@@ -198,7 +198,7 @@ def _settings(checkpoint: Path) -> dict[str, Any]:
 CHOSEN = (
     *("model", "model.weights", "freeze", "pooling", "head_init"),
     *("data", "data.path", "data.val_path", "data.test_path"),
-    *("data.text_column", "data.label_column", "data.split", "data.balance", "data.deduplicate"),
+    *("data.text_column", "data.label_column", "data.split", "data.balance", "data.deduplicate", "data.adapt"),
     *("optimizer.lr", "trainer.max_epochs", "data.batch_size", "seed"),
 )
 """Settings of a run that a page about it shows."""

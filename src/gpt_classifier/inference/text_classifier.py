@@ -25,7 +25,7 @@ class TextClassifier:
     `fit` trains it, as `gpt-classifier train` does; `from_checkpoint` and `load` open one that was trained. It needs no
     scikit-learn, but works in its procedures: `clone`, `cross_val_score`, `GridSearchCV`, `Pipeline`,
     `CalibratedClassifierCV`, `StackingClassifier`. Fits on the same texts in one process share the activations of the
-    frozen blocks. Nothing is written to disk.
+    frozen blocks. Nothing is written to disk but weights that `data.adapt` makes, which later fits find.
 
     Args:
         model: a file of `conf/model`, such as `gpt2-nano` or `gpt2-small`.

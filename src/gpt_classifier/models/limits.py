@@ -1,9 +1,11 @@
 """What can be said of a model's options before torch is imported, which takes seconds."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gpt_classifier.checkpoints import RESUME
-from gpt_classifier.errors import OptionError
+from gpt_classifier.errors import OptionError, UserError
 
 
 def expect_blocks(n: object, depth: int) -> None:
@@ -41,3 +43,26 @@ def expect_weights(weights: str) -> None:
         raise OptionError("weights", f"{expected} of pretrained weights", f"{weights}, a run's checkpoint", RESUME)
     if not Path(weights).expanduser().exists():
         raise OptionError("weights", expected, weights, f"{weights} does not exist.")
+
+
+def expect_adaptable(model: Mapping[Any, Any], option: str) -> None:
+    """Refuse a model that can't learn from texts without labels.
+
+    Args:
+        model: the group of a composed configuration; that of a GPT says whether it is `causal`.
+        option: that asks for it, for messages.
+
+    Raises:
+        UserError: it is an encoder, or has random weights.
+    """
+    if "causal" not in model:
+        raise UserError(
+            f"{option}: expected a GPT, as a model learns from texts without labels by predicting next tokens, but it "
+            f"is an encoder, which learns by predicting masked ones; that is not built. Choose model=gpt2-nano or "
+            f"another GPT-2, or pretrain the encoder elsewhere and set model.weights to its folder."
+        )
+    if model["weights"] == "random":
+        raise UserError(
+            f"{option}: expected pretrained weights, but model.weights is random. Set model.weights=pretrained, or "
+            f"train a model from scratch with gpt-classifier pretrain."
+        )

@@ -1,13 +1,15 @@
 """A pretrained model as a folder that `model.weights` takes, and transformers too."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from gpt_classifier.atomic import replacing, write_json, write_text
-from gpt_classifier.models.gpt import GPT
+from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.weights import TRANSPOSED
 from gpt_classifier.pretraining.vocabulary import save_vocabulary
 
@@ -65,20 +67,26 @@ def export(model: GPT, ranks: dict[bytes, int], facts: Pretrained, folder: Path)
         facts: for the card.
         folder: is made; files of the same names are overwritten.
     """
-    state = {
-        name: (tensor.t() if name.endswith(TRANSPOSED) else tensor).detach().cpu().to(torch.bfloat16).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    state = {name: tensor.detach().cpu().to(torch.bfloat16) for name, tensor in model.state_dict().items()}
     with replacing(folder / "model.safetensors") as part:
-        save_file(state, part, {"format": "pt"})
-    write_json(folder / "config.json", released_config(model))
+        save_file(released(state), part, {"format": "pt"})
+    write_json(folder / "config.json", released_config(model.config))
     save_vocabulary(ranks, folder / "vocabulary.tiktoken")
     write_text(folder / "README.md", card(model, facts))
 
 
-def released_config(model: GPT) -> dict[str, object]:
-    """Sizes under the names of the released `config.json`."""
-    config = model.config
+def released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as the released files have them: linear ones transposed."""
+    return {name: (tensor.t() if name.endswith(TRANSPOSED) else tensor).contiguous() for name, tensor in state.items()}
+
+
+def released_config(config: GPTConfig, dtype: str = "bfloat16") -> dict[str, object]:
+    """Sizes under the names of the released `config.json`.
+
+    Args:
+        config: sizes.
+        dtype: of the weights.
+    """
     end = config.vocab_size - 1
     return {
         "model_type": "gpt2",
@@ -93,7 +101,7 @@ def released_config(model: GPT) -> dict[str, object]:
         "tie_word_embeddings": True,
         "bos_token_id": end,
         "eos_token_id": end,
-        "torch_dtype": "bfloat16",
+        "torch_dtype": dtype,
     }
 
 

@@ -38,6 +38,7 @@ from gpt_classifier.pretraining.corpus import (
 from gpt_classifier.pretraining.export import Pretrained, Text, export
 from gpt_classifier.pretraining.module import PretrainingModule
 from gpt_classifier.pretraining.vocabulary import save_vocabulary, train_vocabulary, transferred
+from gpt_classifier.quiet import quiet
 from gpt_classifier.schema import check_types
 from gpt_classifier.signals import ended_in_order
 from gpt_classifier.tables.reading import files_of
@@ -46,7 +47,6 @@ from gpt_classifier.training.build import resolve_precision
 from gpt_classifier.training.callbacks import OwnSignals
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
-from gpt_classifier.training.quiet import quiet
 from gpt_classifier.training.resume import expect_same
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from typing import Any
 from gpt_classifier.errors import OptionError
 
 MISSING_LABELS = ("", "nan")  # what programs write for a missing one
+NO_LABEL = "the label is empty"
 
 
 def why_no_text(value: object) -> str:
@@ -28,13 +29,13 @@ def why_no_label(value: object) -> str:
     """Why a value can't be a label, or an empty string. Strings, numbers and truth values can."""
     value = _plain(value)
     if value is None or (isinstance(value, Real | Decimal) and math.isnan(value)):
-        return "the label is empty"
+        return NO_LABEL
     if isinstance(value, Real | Decimal):
         return "" if math.isfinite(value) else "the label is infinite"
     if not isinstance(value, str):
         return f"the label is {_kind(value)}, not a string or a whole number"
     if value.strip().lower() in MISSING_LABELS:
-        return "the label is empty"
+        return NO_LABEL
     return "" if _has_characters(value) else "the label holds bytes or code points that are no characters"
 
 

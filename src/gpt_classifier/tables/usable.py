@@ -10,7 +10,7 @@ from typing import Any
 
 from gpt_classifier.errors import OptionError, UserError
 from gpt_classifier.tables.rows import TOO_MANY_FIELDS, Row
-from gpt_classifier.tables.texts import label_name, text_of, why_no_label
+from gpt_classifier.tables.texts import NO_LABEL, label_name, text_of, why_no_label
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class Found:
         total: number of rows.
         unusable: by reason, how many rows and the number of the first.
         others: values of the other columns, as far as they are plain, by column; none where these are too many.
+        unlabelled: texts of rows without a label, where rows have no group or time.
     """
 
     columns: dict[str, list[Any]]
@@ -39,6 +40,7 @@ class Found:
     total: int = 0
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
     others: dict[str, list[Any]] = field(default_factory=dict)
+    unlabelled: list[str] = field(default_factory=list)
     _room: int = 0
 
     def keep_others(self, characters: int) -> None:
@@ -160,6 +162,8 @@ def find_usable(
         if not reason:
             name, reason, whole = _name_of(fields.get(columns["label"]), typed, known)
             found.whole_numbers &= whole or bool(reason)
+            if reason == NO_LABEL and columns.keys() == {"text", "label"}:
+                found.unlabelled.append(fields[columns["text"]])
         if reason:
             kind = reason.partition(":")[0]
             count, first = found.unusable.get(kind, (0, number))

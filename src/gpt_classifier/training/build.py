@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from gpt_classifier.models.backbone import Backbone
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import hold_frozen, hold_trained
+from gpt_classifier.models.limits import expect_adaptable
 from gpt_classifier.models.pooling import Pooling
 from gpt_classifier.models.weights import Base, content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
@@ -40,6 +42,8 @@ log = logging.getLogger(__name__)
 
 MOST_PROCESSES = 1024  # of one machine
 
+USUAL = "gpt_classifier.training.run.train"
+
 REFUSED = {
     "trainer.limit_test_batches": "every report here covers whole splits. data.train_size trains on fewer messages",
     "trainer.overfit_batches": "batches here are not made by Lightning. debug=overfit learns a few messages by heart",
@@ -54,6 +58,12 @@ def check(cfg: DictConfig) -> None:
         UserError: at the first of them.
     """
     check_types(cfg)
+    if cfg.data.get("adapt"):
+        expect_adaptable(cfg.model, "data.adapt")
+        if cfg.procedure._target_ != USUAL:
+            raise UserError("data.adapt: only procedure=usual adapts the model before it is trained. Leave one out.")
+    elif cfg.data.get("transductive"):
+        raise OptionError("data.transductive", "false where data.adapt says nothing", True, "Set data.adapt=train.")
     devices = cfg.trainer.get("devices")
     if isinstance(devices, int):  # others are Lightning's affair
         expect_number("trainer.devices", devices, -1, MOST_PROCESSES, whole=True, hint="auto takes all that there are.")
@@ -198,7 +208,11 @@ def _without_weights(cfg: DictConfig) -> Backbone:
 
 
 def build_module(
-    cfg: DictConfig, trainer: Trainer, data: MessageDataModule, pooling: Pooling | None = None
+    cfg: DictConfig,
+    trainer: Trainer,
+    data: MessageDataModule,
+    pooling: Pooling | None = None,
+    adapted: Path | None = None,
 ) -> ClassifierModule:
     """The classifier with its frozen part switched off, and how it is trained.
 
@@ -207,11 +221,13 @@ def build_module(
         trainer: for precision and strategy.
         data: prepared.
         pooling: instead of the one that `cfg` names.
+        adapted: weights instead of those that `cfg` names; where nothing is written (`run_dir=null`) they may be gone
+            tomorrow, and the checkpoint has all of them.
     """
     config = backbone_config(cfg)
     pooling = pooling or build_pooling(cfg)
     with option_group("model"):
-        path = locate_weights(cfg.model.weights, cfg.model.hub, cfg.model.revision)
+        path = adapted or locate_weights(cfg.model.weights, cfg.model.hub, cfg.model.revision)
         model = load_classifier(config, path, pooling, len(data.task.classes))
     with option_group("freeze"):
         instantiate(cfg.freeze)(model)
@@ -226,9 +242,10 @@ def build_module(
     if cfg.model.compile:
         model.compile_blocks()
     base = None
-    if path is not None and not sharded and not all(p.requires_grad for p in model.parameters()):
+    lasting = path is not None and (adapted is None or cfg.run_dir is not None)
+    if path is not None and lasting and not sharded and not all(p.requires_grad for p in model.parameters()):
         sha256 = content_hash(path, cache_folder() / "weights.json")
-        fetched = cfg.model.weights == "pretrained"
+        fetched = cfg.model.weights == "pretrained" and adapted is None
         base = Base(str(path), cfg.model.hub if fetched else None, sha256, cfg.model.revision if fetched else None)
     spec = Spec(
         backbone=model.backbone.state(),

@@ -33,6 +33,8 @@ def settings_to_keep(
         "data.pad_to": data.pad_to,
         "data.max_length": data.max_length,
         "data.truncate": data.truncate,
+        "data.adapt": config.data.get("adapt"),
+        "data.transductive": config.data.get("transductive") or None,  # as in checkpoints from before there was one
         "cache.dtype": config.cache.dtype,
         "trainer.accumulate_grad_batches": config.trainer.accumulate_grad_batches,
         "trainer.precision": precision,

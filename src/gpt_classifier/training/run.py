@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.atomic import write_json, write_table, write_text
+from gpt_classifier.config import instantiate
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import text_hash
 from gpt_classifier.data.sources import extra_columns
 from gpt_classifier.device import peak_memory_gb
+from gpt_classifier.errors import option_group
+from gpt_classifier.quiet import quiet
 from gpt_classifier.signals import ended_in_order
 from gpt_classifier.training import report
 from gpt_classifier.training.build import build_module, build_pooling, build_trainer, check, load_data
@@ -25,7 +28,6 @@ from gpt_classifier.training.callbacks import BestWeights
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.hyperparameters import Trial, describe_settings
 from gpt_classifier.training.module import ClassifierModule
-from gpt_classifier.training.quiet import quiet
 from gpt_classifier.training.recipe import settle
 from gpt_classifier.training.resume import bring_best_along, find_resumable, settings_to_keep
 
@@ -44,6 +46,7 @@ class Result:
         seconds: of `training`, and of the whole `run`.
         score: the best epoch's monitored validation metric, which sweeps compare; `nan` without validation.
         interrupted: whether it was ended before its time, as by Ctrl-C.
+        adaptation: what came of learning from texts without labels; empty where `data.adapt` says nothing.
     """
 
     module: ClassifierModule
@@ -52,6 +55,7 @@ class Result:
     seconds: dict[str, float]
     score: float
     interrupted: bool
+    adaptation: dict[str, Any] = field(default_factory=dict)
 
 
 PASSED = {"val": ("train", "val"), "never": ("train",)}
@@ -76,10 +80,11 @@ def train(config: DictConfig, context: RunContext) -> Result:
         pooling = build_pooling(config, context.pooling)
         data = load_data(config, context.source, pooling)
         data.report.log()
+        adapted, adaptation = adapt_first(config, context, data) if config.data.get("adapt") else (None, {})
         data.needed = tuple(split for split in data.splits if split in PASSED.get(measured, data.splits))
         config = settle(config, context, data)
         trainer = build_trainer(config, context, validate=measured != "never")
-        module = build_module(config, trainer, data, pooling)
+        module = build_module(config, trainer, data, pooling, adapted)
         module.settings = settings_to_keep(config, context, data, str(trainer.precision))
         checkpoint = find_resumable(config.ckpt_path, module) if config.ckpt_path else None
         parameters = count_parameters(module)
@@ -100,10 +105,18 @@ def train(config: DictConfig, context: RunContext) -> Result:
             {"training": training, "run": time.perf_counter() - started},
             stages["best"].get("val", {}).get(module.task.monitor, float("nan")),
             trainer.interrupted,
+            adaptation,
         )
         if trainer.is_global_zero and context.folder is not None:
             write_results(config, context, trainer, result, parameters)
     return result
+
+
+def adapt_first(config: DictConfig, context: RunContext, data: MessageDataModule) -> tuple[Path, dict[str, Any]]:
+    """Weights that learned from texts without labels as `conf/adaptation` says, and facts about them for reports."""
+    with option_group("adaptation"):
+        adaptation = instantiate(config.adaptation)
+    return adaptation.before(config, context, data)
 
 
 def what_to_measure(config: DictConfig, context: RunContext) -> str:
@@ -255,6 +268,7 @@ def write_results(
             "settings": settings,
             "parameters": parameters,
             "data": report.counted(asdict(data.report)),
+            **({"adaptation": result.adaptation} if result.adaptation else {}),
             **report.shortened(stages),
             "seconds": result.seconds,
             "peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),

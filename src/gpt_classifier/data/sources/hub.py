@@ -85,7 +85,8 @@ class HubDataset:
         for part, frame in frames.items():
             expect_labels(frame, class_names, f"{part}_split", f"split {chosen[part]} of {self.path}")
         whole_numbers = all(table.whole_numbers for table in found.values())
-        return Messages(pd.concat(frames.values(), ignore_index=True), class_names, whole_numbers=whole_numbers)
+        messages, unlabelled = pd.concat(frames.values(), ignore_index=True), found["train"].unlabelled
+        return Messages(messages, class_names, whole_numbers=whole_numbers, unlabelled=unlabelled)
 
     def _choose(self, splits: Mapping[str, Any]) -> dict[str, str]:
         """The data set's split for `train` and, as far as there is one, `val` and `test`."""

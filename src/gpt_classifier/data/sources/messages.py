@@ -1,6 +1,6 @@
 """What every source gives: a text and a class name a row, and the order of the classes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,12 +28,14 @@ class Messages:
         class_names: the labels, in the order of their ids.
         note: something that every report on this data must say; empty if nothing.
         whole_numbers: whether the labels are whole numbers in the source, and class names how these are written.
+        unlabelled: texts without a label beside those that are yet to be split.
     """
 
     frame: pd.DataFrame
     class_names: list[str]
     note: str = ""
     whole_numbers: bool = False
+    unlabelled: Sequence[str] = ()
 
 
 class Source(Protocol):

@@ -31,7 +31,9 @@ class Table(LabelledTable):
         for split, part in parts.items():
             expect_labels(part, class_names, f"{split}_path", str(self.parts[split].path))
         whole_numbers = all(found.whole_numbers for found, _ in tables.values())
-        return Messages(pd.concat(parts.values(), ignore_index=True), class_names, whole_numbers=whole_numbers)
+        messages = pd.concat(parts.values(), ignore_index=True)
+        unlabelled = tables[None][0].unlabelled
+        return Messages(messages, class_names, whole_numbers=whole_numbers, unlabelled=unlabelled)
 
 
 def expect_labels(part: pd.DataFrame, class_names: list[str], option: str, name: str) -> None:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpt_classifier.commands.look import look, look_at_sweep
+from gpt_classifier.commands.sweep import look_at_sweep
 from gpt_classifier.config import compose
 from gpt_classifier.data.sources import Table
 from gpt_classifier.errors import UserError
+from gpt_classifier.look import look
 from gpt_classifier.tables import labelled
 from gpt_classifier.tables.usable import expect_classes
 

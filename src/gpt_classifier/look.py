@@ -3,18 +3,13 @@
 All of it is checked again by the code that uses it. What passes there passes here.
 """
 
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.checkpoints import resumable_path
-from gpt_classifier.config import compose
 from gpt_classifier.encoders.config import known_depth
 from gpt_classifier.errors import UserError, option_group
 from gpt_classifier.hub import expect_datasets
@@ -43,8 +38,6 @@ LAST_BLOCKS, GPT = "gpt_classifier.models.freezing.train_last_blocks", "gpt_clas
 
 TABLES = KINDS.keys() - {"txt"}
 """Endings of files that the SMS Spam Collection does not come as."""
-
-MOST_JOBS = 20  # of a sweep that are looked at: composing one takes a tenth of a second
 
 
 def look(cfg: DictConfig) -> None:
@@ -113,40 +106,3 @@ def _expect_collection(path: Path) -> None:
 
 def _target(cfg: DictConfig, node: str) -> Any:
     return OmegaConf.select(cfg, f"{node}._target_", default=None, throw_on_resolution_failure=False)
-
-
-def look_at_sweep(arguments: Sequence[str]) -> None:
-    """Look at the jobs of a sweep, before the first begins.
-
-    Args:
-        arguments: of the command. What can't be composed is left to Hydra, which says more.
-
-    Raises:
-        UserError: one of them would fail; which one is told.
-    """
-    for overrides in islice(_jobs(arguments), MOST_JOBS):
-        try:
-            cfg = compose(overrides)
-        except UserError:
-            return
-        try:
-            look(cfg)
-        except UserError as error:
-            raise UserError(f"{error} (in the job {' '.join(overrides)})") from error
-
-
-def _jobs(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """The overrides of each job of a sweep over choices and ranges; none where something else is swept over."""
-    given = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    try:
-        parsed = OverridesParser.create().parse_overrides(given)
-        choices = [
-            [f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()]
-            if one.is_sweep_override()
-            else [text]
-            for one, text in zip(parsed, given, strict=True)
-            if not one.is_hydra_override()
-        ]
-    except (HydraException, AssertionError):
-        return
-    yield from map(list, product(*choices))
