@@ -29,7 +29,7 @@ def test_documents_are_separated_by_lines_and_some_are_held_out(tmp_path: Path, 
 def test_a_text_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     for name, content in (("cut.xz", lzma.compress(TEXT.encode())[:-8]), ("latin.txt", "café".encode("latin-1"))):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match="can't be read as UTF-8 text"):
+        with pytest.raises(UserError, match=f"{name}.*can't be read as text|{name}.*utf-8"):
             read_documents(tmp_path / name, 2)
     (tmp_path / "one.txt").write_text("one document")
     with pytest.raises(UserError, match="has 1 documents"):

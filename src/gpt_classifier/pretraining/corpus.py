@@ -1,7 +1,5 @@
 """Text as one long row of tokens, cut into windows of several lengths."""
 
-import lzma
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from gpt_classifier.errors import UserError, first_line
+from gpt_classifier.errors import UserError, option_group
+from gpt_classifier.tables.unlabelled import SEPARATOR, UnlabelledTexts
 from gpt_classifier.tokenizers.byte_level import token_ids
-
-SEPARATOR = "<|endoftext|>"
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class HeldOut:
 
 
 def read_documents(path: Path, val_every: int) -> Documents:
-    """Documents of a UTF-8 text file, plain or `.xz`, separated by lines `<|endoftext|>`.
+    """Documents of a file of texts, as `UnlabelledTexts` reads it.
 
     Args:
         path: the file; its text is held in memory.
@@ -62,17 +59,13 @@ def read_documents(path: Path, val_every: int) -> Documents:
     Raises:
         UserError: it can't be read, or it has fewer documents than that.
     """
-    try:
-        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise UserError(f"data.path: {path} can't be read as UTF-8 text ({first_line(error)}).") from error
-    documents = [part.strip("\n") for part in re.split(rf"(?m)^{re.escape(SEPARATOR)}$", text)]
-    documents = [document for document in documents if document.strip()]
+    with option_group("data"):
+        documents = UnlabelledTexts(str(path)).read()
     if len(documents) < val_every:
         raise UserError(
             f"data.path: {path} has {len(documents)} documents, but one in data.val_every={val_every} is held out for "
-            f"validation. Separate documents by lines {SEPARATOR}, or set data.val_every to less."
+            f"validation. Write a document a line, or separate documents by lines {SEPARATOR}, or set data.val_every "
+            f"to less."
         )
     val = documents[val_every - 1 :: val_every]
     del documents[val_every - 1 :: val_every]

@@ -165,7 +165,9 @@ def check(cfg: DictConfig) -> None:
         UserError: at the first of them.
     """
     if OmegaConf.is_missing(cfg.data, "path") or not isinstance(cfg.data.path, str):
-        raise UserError("data.path: set it to a text file, plain or .xz, documents separated by lines <|endoftext|>.")
+        raise UserError(
+            "data.path: set it to a text file, plain, .gz or .xz, a document a line or separated by lines <|endoftext|>."
+        )
     check_types(cfg)
     if not cfg.model.causal:
         raise UserError("model.causal: pretraining predicts from earlier tokens alone. Leave it true.")
