@@ -166,7 +166,8 @@ def check(cfg: DictConfig) -> None:
     """
     if OmegaConf.is_missing(cfg.data, "path") or not isinstance(cfg.data.path, str):
         raise UserError(
-            "data.path: set it to a text file, plain, .gz or .xz, a document a line or separated by lines <|endoftext|>."
+            "data.path: set it to a text file, plain, .gz or .xz, a document a line or separated by lines "
+            "<|endoftext|>."
         )
     check_types(cfg)
     if not cfg.model.causal:
