@@ -81,7 +81,7 @@ class Found:
         """
         self.expect_usable(name, option, drop, place)
         if self.unusable:
-            log.warning("%s: left out (drop_incomplete) because %s", name, self._told(place))
+            log.warning("%s: left out (drop_incomplete) because %s", name, self.told(place))
         return self
 
     def expect_usable(self, name: str, option: str, drop: bool, place: Callable[[int], str]) -> None:
@@ -96,7 +96,7 @@ class Found:
         Raises:
             OptionError: there are such rows and `drop` is false, or no row is left.
         """
-        told = self._told(place)
+        told = self.told(place)
         if self.unusable and not drop:
             hint = "Fix the file, or, for a table of your own, set {group}drop_incomplete=true to leave such rows out."
             if TOO_MANY_FIELDS in self.unusable:
@@ -106,7 +106,14 @@ class Found:
             found = f"{name}, where {told}" if self.unusable else f"{name}, which has no rows"
             raise OptionError(option, "a file with at least one text and its label", found)
 
-    def _told(self, place: Callable[[int], str]) -> str:
+    def add_unusable(self, reason: str, number: int) -> None:
+        """Count a row that can't be used: why, and its number."""
+        kind = reason.partition(":")[0]
+        count, first = self.unusable.get(kind, (0, number))
+        self.unusable[kind] = (count + 1, first)
+
+    def told(self, place: Callable[[int], str]) -> str:
+        """How many rows can't be used, and why; `place` as of `expect_usable`."""
         reasons = "; ".join(
             f"{reason} ({count}, the first in {place(first)})" for reason, (count, first) in self.unusable.items()
         )
@@ -161,9 +168,7 @@ def find_usable(
             name, reason, whole = _name_of(fields.get(columns["label"]), typed, known)
             found.whole_numbers &= whole or bool(reason)
         if reason:
-            kind = reason.partition(":")[0]
-            count, first = found.unusable.get(kind, (0, number))
-            found.unusable[kind] = (count + 1, first)
+            found.add_unusable(reason, number)
             continue
         found.numbers.append(number)
         for role, column in columns.items():
