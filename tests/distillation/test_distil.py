@@ -219,3 +219,15 @@ def test_help_tells_arguments_and_examples(capsys: pytest.CaptureFixture) -> Non
         told = capsys.readouterr().out
         assert "--temperature" in told
         assert "gpt-classifier train --help lists them" in told
+
+
+def test_a_cache_that_can_not_be_written_costs_time_alone(
+    teachers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: object, content: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    (opened,) = open_teachers([Path(teachers[0])])
+    assert opened.probabilities(TEXTS, tmp_path / "kept").shape == (len(TEXTS), 2)
+    assert list((tmp_path / "kept").iterdir()) == []

@@ -18,6 +18,7 @@ from gpt_classifier.checkpoints import find_teacher
 from gpt_classifier.commands.application import run_context, run_hydra
 from gpt_classifier.commands.arguments import add_import, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
+from gpt_classifier.commands.look import look
 from gpt_classifier.config import quote_paths
 from gpt_classifier.errors import UserError
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [] if options.temperature is None else [f"temperature={options.temperature}"]
 
     def task(cfg: DictConfig) -> float:
+        look(cfg)
         from gpt_classifier.device import prepare_process  # seconds of imports that a wrong path does not need
         from gpt_classifier.distillation.run import distil
 

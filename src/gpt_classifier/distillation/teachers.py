@@ -74,8 +74,11 @@ class Teacher:
         order = [predictor.classes.index(name) for name in self.classes]
         found = predictor.predict_proba(texts)[:, order]
         log.info("teacher  %s: %d texts in %.1f s", self.name, len(texts), time.perf_counter() - began)
-        with replacing(path) as part, part.open("wb") as file:
-            np.save(file, found)
+        try:
+            with replacing(path) as part, part.open("wb") as file:
+                np.save(file, found)
+        except UserError as error:
+            log.warning("teacher  probabilities are not kept for later runs: %s", error)
         return found
 
 
