@@ -159,6 +159,7 @@ def test_a_run_is_not_resumed_with_another_teacher_or_temperature(
 def test_what_is_written_down_says_how_it_was_made(teachers: list[str], capsys: pytest.CaptureFixture) -> None:
     distil(teachers[:1], "data.test_path=labelled.csv")
     main(["evaluate", "--checkpoint", "student"])
+    assert "The val messages have no labels but the teacher's" in capsys.readouterr().out.split("everything is in")[1]
     page = (Path("student") / "evaluation" / "report.html").read_text()
     assert f"gpt-classifier distil --teacher {teachers[0]} --student data.path=texts.txt" in page
     assert "distilled from" in page

@@ -13,7 +13,7 @@ from pathlib import Path
 from gpt_classifier import __version__
 from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules, started_as
 from gpt_classifier.commands.exit import readable_exit
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, printable
 from gpt_classifier.paths import near
 
 
@@ -102,6 +102,8 @@ def main(arguments: list[str] | None = None) -> None:
         fresh = split == "test" or bool(options.overrides)
         subject.references, subject.reference_note = reference.references(reported, run, fresh)
         numbers = page.write(out, subject, chosen)
+        if predictor.note:
+            print(printable(predictor.note))
         for name, estimate in numbers["estimates"].items():
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
         for one in subject.references:
