@@ -28,12 +28,11 @@ from gpt_classifier.data.sources import SmsSpam
 SPLITS = ("train", "val", "test")
 OPTIONS = ["model=gpt2-nano", "recipe=own", "trainer=cpu", "evaluate=final"]
 STUDENTS = {
-    "labels": ("labels of the training messages", []),
-    "train": ("teachers, on the training messages", []),
-    "all": ("teachers, on these and the ham left out", []),
-    "all-weighed": ("the same, classes weighed alike", ["data.balance=weights"]),
+    "labels": "labels of the training messages",
+    "train": "teachers, on the training messages",
+    "all": "teachers, on these and the ham left out",
 }
-"""What each kind of student learns from, and its further options; all but the first have teachers."""
+"""What each kind of student learns from."""
 
 
 def run(folder: Path, command: list[str]) -> dict[str, Any]:
@@ -71,10 +70,10 @@ def write_texts(sms: Path, splits: Path, out: Path) -> dict[str, int]:
 
 def student(kind: str, seed: int, out: Path, labels: list[str], teachers: list[Path]) -> dict[str, Any]:
     """A student's run, see `STUDENTS`; `labels` are the options of a run on the labels."""
-    options = ["freeze=last_block", f"seed={seed}", *STUDENTS[kind][1]]
+    options = ["freeze=last_block", f"seed={seed}"]
     if kind == "labels":
         return run(out / f"labels-{seed}", ["train", *labels, *options])
-    data = [f"data.path={out / kind.partition('-')[0]}.csv"]
+    data = [f"data.path={out / kind}.csv"]
     data += [f"data.{split}_path={out}/labelled_{split}.csv" for split in SPLITS[1:]]
     command = ["distil", "--teacher", *map(str, teachers), "--student", *data, *options]
     return run(out / f"distilled-{kind}-{seed}", command)
@@ -102,7 +101,7 @@ def main() -> None:
     ]
     rows.append(("a teacher: everything trained, on the labels", members))
     print(write_texts(options.sms, teachers[0] / "splits", out), flush=True)
-    for kind, (name, _) in STUDENTS.items():
+    for kind, name in STUDENTS.items():
         seeds = range(1, options.students + 1)
         rows.append((f"student: {name}", [student(kind, seed, out, labels, teachers) for seed in seeds]))
     print("| | runs | validation | test |\n|---|---|---|---|")
