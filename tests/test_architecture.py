@@ -17,7 +17,7 @@ LEVELS = (
     ("artifact", "config", "activations"),
     ("training",),
     ("inference", "pretraining"),
-    ("experiments", "evaluation"),
+    ("distillation", "experiments", "evaluation"),
     ("book", "sweeps"),
     ("commands",),
     ("__main__",),

@@ -159,8 +159,8 @@ def test_pooling_of_a_users_own_opens_once_its_module_is_imported(tmp_path: Path
     assert torch.equal(opened(tmp_path / "saved").model.pooling.query, model.pooling.query)
 
 
-def saved_checkpoint(folder: Path) -> Path:
-    spec, model = made()
+def saved_checkpoint(folder: Path, made_before: tuple[Spec, Classifier] | None = None) -> Path:
+    spec, model = made_before or made()
     torch_files.save({KEY: spec.plain(), "state_dict": model.state_dict(prefix="model.")}, folder / "best.ckpt")
     return folder / "best.ckpt"
 
@@ -175,7 +175,7 @@ def one_bit_off(file: Path, place: int) -> None:
 def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path: Path, kind: str) -> None:
     spec, model = made()
     expected = model.state_dict()
-    path = file = saved_checkpoint(tmp_path)
+    path = file = saved_checkpoint(tmp_path, (spec, model))
     if kind != "checkpoint":
         path = tmp_path / "saved"
         save_bundle(path, spec, model)

@@ -27,7 +27,8 @@ FILES = sorted(
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_every_file_composes_and_names_what_exists(file: Path) -> None:
     group, name = file.parts[0], file.stem
-    cfg = compose([f"{group}={name}", *(["data.path=x.csv"] if group == "data" and name in ("csv", "hf") else [])])
+    needs_path = group == "data" and name in ("csv", "hf", "unlabelled")
+    cfg = compose([f"{group}={name}", *(["data.path=x.csv"] if needs_path else [])])
     for part in (cfg.pooling, cfg.freeze, cfg.optimizer, cfg.get("scheduler"), cfg.data.source):
         if part:
             instantiate(part)

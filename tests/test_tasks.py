@@ -56,6 +56,32 @@ def test_weights_scale_the_loss_of_their_text(name: str) -> None:
 
 
 @every_task
+def test_probabilities_are_targets_too(name: str) -> None:
+    task, labels = EVERY[name]
+    targets = task.targets(labels)
+    logits = torch.randn(4, len(task.classes))
+    same = task.probabilities(logits)
+    torch.testing.assert_close(task.losses(logits, same), torch.zeros(4), atol=1e-6, rtol=0)
+    assert task.loss(logits, same.flip(0)) > 0
+    assert task.correct(logits, same).all()
+    sure = F.one_hot(targets, len(task.classes)).float()  # of which a divergence is the cross-entropy
+    torch.testing.assert_close(task.loss(logits, sure), task.loss(logits, targets))
+    torch.testing.assert_close(task.correct(logits, sure), task.correct(logits, targets))
+    assert measured(task, logits, sure)["accuracy"] == measured(task, logits, targets)["accuracy"]
+
+
+def test_temperature_softens_both_sides_of_the_divergence() -> None:
+    task = SingleLabel(["a", "b", "c"], temperature=2.0)
+    logits, teacher = torch.randn(4, 3), torch.randn(4, 3)
+    weights = torch.tensor([2.0, 0.0, 1.0, 1.0])
+    p, q = (teacher / 2).softmax(dim=-1), (logits / 2).softmax(dim=-1)
+    expected = 4 * (p * (p.log() - q.log())).sum(dim=-1)
+    torch.testing.assert_close(task.losses(logits, teacher.softmax(dim=-1)), expected)
+    torch.testing.assert_close(task.loss(logits, teacher.softmax(dim=-1), weights), (weights * expected).mean())
+    torch.testing.assert_close(task.loss(logits, LABELS), F.cross_entropy(logits, LABELS))
+
+
+@every_task
 def test_state_is_all_of_it(name: str) -> None:
     task, labels = EVERY[name]
     again = task_from_state(task.state())

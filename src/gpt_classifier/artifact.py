@@ -53,6 +53,7 @@ class Spec:
         note: what every report on its data must say, or an empty string.
         choices: what was chosen of the config groups `model`, `freeze` and `pooling`, as far as these are names.
         whole_numbers: whether the class names are written-out whole numbers, which labels are to be given as.
+        teachers: `name` and `sha256` of the files of each classifier whose probabilities it was trained on, if any.
     """
 
     backbone: dict[str, Any]
@@ -68,6 +69,12 @@ class Spec:
     note: str = ""
     choices: dict[str, str] = field(default_factory=dict)
     whole_numbers: bool = False
+    teachers: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def taught_by(self) -> str:
+        """The names of its teachers, each with the beginning of its hash; empty without any."""
+        return ", ".join(f"{teacher['name']} (sha256 {teacher['sha256'][:12]}…)" for teacher in self.teachers)
 
     def plain(self) -> dict[str, Any]:
         """As files keep it."""

@@ -37,6 +37,29 @@ def find_checkpoint(name: str, outputs: Path) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime).absolute()
 
 
+def find_teacher(name: str, outputs: Path, students: Sequence[str]) -> Path:
+    """A checkpoint that a student learns from.
+
+    Args:
+        name: as of `find_checkpoint`.
+        outputs: the folder of runs.
+        students: folders that the student may be written to.
+
+    Raises:
+        UserError: there is none, or it is in such a folder.
+    """
+    try:
+        path = find_checkpoint(name, outputs)
+    except UserError as error:
+        raise UserError(f"--teacher: {str(error).removeprefix('checkpoint: ')}") from error
+    for folder in students:
+        if Path(folder).expanduser().resolve() in (path.resolve(), run_folder(path.resolve())):
+            raise UserError(
+                f"--student: expected a folder of its own, but {folder} is that of the teacher {name}. Name a new one."
+            )
+    return path
+
+
 def _of_run(checkpoints: Path) -> Path:
     best = checkpoints / "best.ckpt"
     return best if best.exists() else checkpoints / "last.ckpt"

@@ -134,8 +134,8 @@ def _listed() -> list[str]:
     return [f"hparams_search.space.{key}" for key in space if OmegaConf.is_list(space[key]) and files_in(key)]
 
 
-NOT_CHOSEN = ("base", "texts", "in_memory")
-"""Files of groups that nobody chooses on a command line: others build on them, or `TextClassifier.fit` does."""
+NOT_CHOSEN = ("base", "texts", "in_memory", "unlabelled")
+"""Files of groups that nobody chooses on a command line: others build on them, or `fit` and `distil` do."""
 
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 """What runs the jobs of a sweep side by side, and the extra that brings it."""

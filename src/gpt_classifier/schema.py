@@ -186,6 +186,7 @@ OPTIONS = {
     "scheduler.final": Option("float", low=0),
     "scheduler.warmup": Option("float", low=0, high=1),
     "seed": SEED,
+    "temperature": Option("float", low=0.1, high=100),
     "tokens": Option("int", low=1),
     "trainer.accelerator": Option("str", choices=ACCELERATORS),
     "trainer.accumulate_grad_batches": Option("int", low=1),

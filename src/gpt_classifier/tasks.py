@@ -45,7 +45,7 @@ class Task(Protocol):
 
         Args:
             logits: `(B, C)` float32.
-            targets: as `targets` makes them.
+            targets: as `targets` makes them; or a probability of each class, `(B, C)` float32.
             weights: `(B,)`, of mean 1 over the training set; `None` for 1 each.
         """
 
@@ -59,7 +59,7 @@ class Task(Protocol):
         """Whether each text's decision is right, `(B,)` booleans: accuracy is their mean."""
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each text, `(B,)` in nats."""
+        """The loss of each text, `(B,)` in nats; arguments as of `loss`."""
 
     def metrics(self, targets: Tensor, predicted: Tensor, losses: Tensor, logits: Tensor | None) -> Metrics:
         """Everything that is measured on a whole split, as plain numbers: `loss`, `accuracy`, `monitor` among them.
@@ -78,18 +78,24 @@ class Task(Protocol):
 class SingleLabel:
     """Each text has exactly one class: softmax and cross-entropy.
 
+    Targets that are probabilities are softened before they are learned: of both distributions the logarithms are
+    divided by the temperature, and the loss is their Kullback-Leibler divergence times the temperature squared (Hinton
+    et al., "Distilling the Knowledge in a Neural Network", 2015).
+
     Args:
         classes: C names.
         monitor: the metric that the best epoch is best at, one of `MONITORS`.
+        temperature: of the softening, above 0; 1 learns the probabilities as they are.
 
     Raises:
         OptionError: there is no such metric.
     """
 
-    def __init__(self, classes: Sequence[str], monitor: str = "accuracy") -> None:
+    def __init__(self, classes: Sequence[str], monitor: str = "accuracy", temperature: float = 1.0) -> None:
         expect_one_of("monitor", monitor, MONITORS)
         self.classes = list(classes)
         self.monitor = monitor
+        self.temperature = temperature
         self._ids = {name: i for i, name in enumerate(self.classes)}
 
     @property
@@ -100,9 +106,10 @@ class SingleLabel:
         return torch.tensor([self._ids[label] for label in labels], dtype=torch.int64)
 
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        if weights is None:
+        if weights is None and not targets.is_floating_point():
             return F.cross_entropy(logits, targets)
-        return (weights * F.cross_entropy(logits, targets, reduction="none")).mean()
+        losses = self.losses(logits, targets)
+        return losses.mean() if weights is None else (weights * losses).mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.softmax(dim=-1)
@@ -111,10 +118,18 @@ class SingleLabel:
         return scores.argmax(dim=-1)
 
     def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return self.decide(logits) == targets
+        return self.decide(logits) == self._decided(targets)
+
+    def _decided(self, targets: Tensor) -> Tensor:
+        """Class ids `(B,)`, the most probable ones of targets that are probabilities."""
+        return targets.argmax(dim=-1) if targets.is_floating_point() else targets
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, reduction="none")
+        if not targets.is_floating_point():
+            return F.cross_entropy(logits, targets, reduction="none")
+        known = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()  # a probability of 0 has no logarithm
+        softened, found = ((scores / self.temperature).log_softmax(dim=-1) for scores in (known, logits.float()))
+        return self.temperature**2 * F.kl_div(found, softened, reduction="none", log_target=True).sum(dim=-1)
 
     def metrics(self, targets: Tensor, predicted: Tensor, losses: Tensor, logits: Tensor | None) -> Metrics:
         """Metrics of a split's predictions.
@@ -122,7 +137,7 @@ class SingleLabel:
         Memory grows with the number of messages and of classes, never with its square.
 
         Args:
-            targets: `(N,)` class ids.
+            targets: `(N,)` class ids; of probabilities `(N, C)` the most probable ones count.
             predicted: `(N,)` class ids.
             losses: `(N,)` in nats.
             logits: `(N, C)` float32; without them there is no AUROC.
@@ -136,6 +151,7 @@ class SingleLabel:
             classes `confusion_pairs`: true class, predicted class and number of texts of each kind of mistake, the
             most frequent first.
         """
+        targets = self._decided(targets)
         confusion = Confusion(targets.numpy(), predicted.numpy(), len(self.classes))
         return {
             "messages": len(targets),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gpt_classifier.training.curves import curves
+from gpt_classifier.figures import curves
 from gpt_classifier.training.report import final_value
 
 HISTORY = [

@@ -30,12 +30,11 @@ from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.device import peak_memory_gb
 from gpt_classifier.errors import UserError, expect_number
-from gpt_classifier.figures import save
+from gpt_classifier.figures import curves, save
 from gpt_classifier.quiet import quiet
 from gpt_classifier.training.build import build_module, build_trainer, check, load_data
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO
 from gpt_classifier.training.context import RunContext
-from gpt_classifier.training.curves import curves
 from gpt_classifier.training.hyperparameters import describe_settings
 from gpt_classifier.training.module import ClassifierModule
 from gpt_classifier.training.recipe import settle

@@ -50,6 +50,11 @@ def add_checkpoint(parser: argparse.ArgumentParser, several: bool = False) -> No
     parser.add_argument(
         "--outputs", type=Path, default=Path("outputs"), help="where latest looks for runs (default: outputs)"
     )
+    add_import(parser)
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """`--import`."""
     parser.add_argument(
         "--import",
         dest="modules",

@@ -9,20 +9,12 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from gpt_classifier import __version__
-from gpt_classifier.atomic import write_json, write_table, write_text
 from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules, started_as
 from gpt_classifier.commands.exit import readable_exit
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, printable
 from gpt_classifier.paths import near
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from gpt_classifier.evaluation.metrics import Predictions
-    from gpt_classifier.evaluation.page import Subject
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -109,76 +101,14 @@ def main(arguments: list[str] | None = None) -> None:
         run = messages.run_splits_if_there(path) if options.overrides else frame
         fresh = split == "test" or bool(options.overrides)
         subject.references, subject.reference_note = reference.references(reported, run, fresh)
-        numbers = write(out, subject, chosen)
+        numbers = page.write(out, subject, chosen)
+        if predictor.note:
+            print(printable(predictor.note))
         for name, estimate in numbers["estimates"].items():
             print(f"{name:<10}{estimate['value']:8.4f}   95 % interval {estimate['low']:.4f} to {estimate['high']:.4f}")
         for one in subject.references:
             print(f"{one.name:<20}accuracy {one.accuracy:.4f}, macro F1 {one.macro_f1:.4f}: {one.how}")
         print(f"{near(out / 'report.html')} is the page to open")
-
-
-def write(out: Path, subject: "Subject", chosen: "pd.DataFrame") -> dict[str, Any]:
-    """The page, and files with its numbers and messages beside it.
-
-    Args:
-        out: folder.
-        subject: of the page.
-        chosen: its messages, as `predictions_table` takes them.
-
-    Returns:
-        The numbers of the page.
-
-    Raises:
-        UserError: a file can't be written.
-    """
-    import pandas as pd
-
-    from gpt_classifier.confusion import MOST_CLASSES
-    from gpt_classifier.evaluation import page
-
-    reported, classes = subject.reported, subject.predictor.classes
-    html, numbers = page.render(subject)
-    write_text(out / "report.html", html)
-    write_json(out / "evaluation.json", numbers)
-    table = predictions_table(chosen, reported, subject.predictor.temperature)
-    write_table(out / "predictions.csv", table)
-    write_table(out / "mistakes.csv", table[table["label"] != table["predicted_label"]])
-    if len(classes) > MOST_CLASSES:
-        write_table(out / "classes.csv", pd.DataFrame(page.by_class(reported)).rename(columns={"name": "class"}))
-        pairs = reported.confusion.pairs(classes)
-        write_table(out / "confusions.csv", pd.DataFrame(pairs, columns=["true", "predicted", "messages"]))
-    return numbers
-
-
-def predictions_table(chosen: "pd.DataFrame", reported: "Predictions", temperature: float) -> "pd.DataFrame":
-    """Each message with its prediction and probabilities.
-
-    Args:
-        chosen: messages, with `text`, `label` and perhaps other columns of their source.
-        reported: their predictions.
-        temperature: of the probabilities.
-
-    Returns:
-        Other columns of the source under their names, `text`, `label`, `predicted_label`, and `probability_{class}` of
-        each class; of more than `MOST_CLASSES` classes `probability` alone, that of the predicted one.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from gpt_classifier.confusion import MOST_CLASSES
-    from gpt_classifier.data.sources import EXTRA, extra_columns
-
-    names = reported.class_names
-    columns = {"text": chosen["text"].to_numpy(), "label": chosen["label"].to_numpy()}
-    columns["predicted_label"] = np.array(names, dtype=object)[reported.predicted]
-    if len(names) > MOST_CLASSES:
-        columns["probability"] = reported.confidence(temperature)
-    else:
-        probabilities = reported.probabilities(temperature)
-        columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}
-    others = {name: name.removeprefix(EXTRA) for name in extra_columns(chosen)}
-    shown = {name if other in columns else other: chosen[name].to_numpy() for name, other in others.items()}
-    return pd.DataFrame({**shown, **columns})
 
 
 def positive_class(name: str | None, classes: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -44,6 +45,7 @@ class DataReport:
         pad_to: what batches are padded to, in tokens, or `batch`.
         note: what every report on this data must say.
         balanced: a sentence about the messages that balancing dropped, repeated or weighed; empty if none.
+        taught: splits whose labels are decisions of a teacher, which predictions agree with or not.
     """
 
     found: dict[str, int]
@@ -57,6 +59,7 @@ class DataReport:
     pad_to: PadTo = "batch"
     note: str = ""
     balanced: str = ""
+    taught: tuple[str, ...] = ()
 
     def log(self) -> None:
         """Tell a person, with warnings for what makes results look better than they are."""
@@ -239,7 +242,8 @@ class MessageDataModule(LightningDataModule):
         self.found, self.unlabelled = found, messages.unlabelled
         unique, dropped = prepare.deduplicate(found, self.deduplicate)
         self.splits = planned_splits(unique, self.val_fraction, self.test_fraction, self.folds)
-        prepare.check_classes(unique, messages.class_names, self.splits)
+        if "probabilities" not in unique:  # which tell of classes that no message was decided to be of
+            prepare.check_classes(unique, messages.class_names, self.splits)
         frame, balanced = self._split_and_balance(unique, messages.class_names)
         self.evaluated = self.needed = self.splits
         self.class_names = messages.class_names
@@ -252,6 +256,7 @@ class MessageDataModule(LightningDataModule):
             overlap=prepare.overlap(frame),
             note=messages.note,
             balanced=balanced,
+            taught=tuple(frame.dropna(subset="probabilities")["split"].unique()) if "probabilities" in frame else (),
         )
         self._tokenize(frame)
         self.frame = frame
@@ -288,7 +293,10 @@ class MessageDataModule(LightningDataModule):
             part = frame[frame["split"] == name]
             rows, cut = self._encode(part)
             weights = part["weight"].tolist() if "weight" in part else None
-            dataset = TokenDataset(name, rows, self.task.targets(part["label"].tolist()), self.pad_id, weights)
+            targets = self.task.targets(part["label"].tolist())
+            if name == "train" and name in self.report.taught:
+                targets = torch.from_numpy(np.stack(part["probabilities"].tolist()))
+            dataset = TokenDataset(name, rows, targets, self.pad_id, weights)
             if name == "train" and self.pad_to_train:
                 self.pad_to = self.max_length = int(dataset.lengths.max())
             self.datasets[name] = dataset
@@ -340,7 +348,10 @@ class MessageDataModule(LightningDataModule):
         """A hash of the messages and their splits."""
         assert self.frame is not None, "setup() comes first"
         columns = [column for column in ("label", "text", "split", "weight") if column in self.frame]
-        return hashlib.sha256(self.frame[columns].to_csv(index=False).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        digest = hashlib.sha256(self.frame[columns].to_csv(index=False).encode("utf-8", "surrogatepass"))
+        if "train" in self.report.taught:
+            digest.update(self.datasets["train"].labels.numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     @property
     def keeps_texts(self) -> bool:

@@ -216,6 +216,7 @@ def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> 
         ("reads", f"{pooling_text(spec.pooling)}, at most {spec.max_length} tokens, padded to {spec.pad_to}"),
         ("frozen weights", spec.base.hub or near(Path(spec.base.path)) if spec.base else "none"),
         ("messages", " ".join(overrides) if overrides else "the splits of its run"),
+        *([("distilled from", spec.taught_by)] if spec.teachers else []),
     ]
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not a run's
         run: dict[str, Any] = json.loads((run_folder(checkpoint) / "metrics.json").read_text(encoding="utf-8"))
@@ -228,5 +229,7 @@ def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> 
             rows.append((f"{split} messages", ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")))
     with contextlib.suppress(OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
         typed = [str(one) for one in OmegaConf.load(run_folder(checkpoint) / ".hydra" / "overrides.yaml")]
-        rows.append(("trained by", shlex.join(["gpt-classifier", "train", *typed])))
+        teachers = [teacher["name"] for teacher in spec.teachers]
+        command = ["distil", "--teacher", *teachers, "--student"] if teachers else ["train"]
+        rows.append(("trained by", shlex.join(["gpt-classifier", *command, *typed])))
     return rows

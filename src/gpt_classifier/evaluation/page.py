@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from gpt_classifier import pages
+from gpt_classifier.atomic import write_json, write_table, write_text
 from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS
+from gpt_classifier.data.sources import EXTRA, extra_columns
 from gpt_classifier.errors import UserError
 from gpt_classifier.evaluation import metrics, pictures
 from gpt_classifier.evaluation.metrics import SURE, Predictions
@@ -340,3 +343,56 @@ def _printable(text: str) -> str:
     """Without lone surrogates, which no file can hold, and with control characters made visible."""
     text = text.encode("utf-8", "replace").decode()
     return "".join("�" if ord(c) < 32 and c not in "\t\n\r" else c for c in text)
+
+
+def write(out: Path, subject: Subject, chosen: pd.DataFrame) -> dict[str, Any]:
+    """The page, and files with its numbers and messages beside it.
+
+    Args:
+        out: folder.
+        subject: of the page.
+        chosen: its messages, as `predictions_table` takes them.
+
+    Returns:
+        The numbers of the page.
+
+    Raises:
+        UserError: a file can't be written.
+    """
+    reported, classes = subject.reported, subject.predictor.classes
+    html, numbers = render(subject)
+    write_text(out / "report.html", html)
+    write_json(out / "evaluation.json", numbers)
+    table = predictions_table(chosen, reported, subject.predictor.temperature)
+    write_table(out / "predictions.csv", table)
+    write_table(out / "mistakes.csv", table[table["label"] != table["predicted_label"]])
+    if len(classes) > MOST_CLASSES:
+        write_table(out / "classes.csv", pd.DataFrame(by_class(reported)).rename(columns={"name": "class"}))
+        pairs = reported.confusion.pairs(classes)
+        write_table(out / "confusions.csv", pd.DataFrame(pairs, columns=["true", "predicted", "messages"]))
+    return numbers
+
+
+def predictions_table(chosen: pd.DataFrame, reported: Predictions, temperature: float) -> pd.DataFrame:
+    """Each message with its prediction and probabilities.
+
+    Args:
+        chosen: messages, with `text`, `label` and perhaps other columns of their source.
+        reported: their predictions.
+        temperature: of the probabilities.
+
+    Returns:
+        Other columns of the source under their names, `text`, `label`, `predicted_label`, and `probability_{class}` of
+        each class; of more than `MOST_CLASSES` classes `probability` alone, that of the predicted one.
+    """
+    names = reported.class_names
+    columns = {"text": chosen["text"].to_numpy(), "label": chosen["label"].to_numpy()}
+    columns["predicted_label"] = np.array(names, dtype=object)[reported.predicted]
+    if len(names) > MOST_CLASSES:
+        columns["probability"] = reported.confidence(temperature)
+    else:
+        probabilities = reported.probabilities(temperature)
+        columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(names)}
+    others = {name: name.removeprefix(EXTRA) for name in extra_columns(chosen)}
+    shown = {name if other in columns else other: chosen[name].to_numpy() for name, other in others.items()}
+    return pd.DataFrame({**shown, **columns})

@@ -47,22 +47,26 @@ class UnlabelledTexts:
             OptionError: a file, a column or a row is not as expected, or there is no text.
             UserError: reading a file needs an extra.
         """
+        return [text for _, text in self.numbered()]
+
+    def numbered(self) -> list[tuple[int, str]]:
+        """The texts with the numbers of their rows, lines or documents, from 0 through all files; raises as `read`."""
         paths = files_of(self.path)
         if any(path.suffix == ".xz" for path in paths):
-            texts = list(chain.from_iterable(_documents(self._unpacked(path)) for path in paths))
+            texts = list(_documents(map(self._unpacked, paths)))
         elif all(kind_of(path) == "txt" for path in paths):
-            texts = list(chain.from_iterable(_documents(self._lines(path)) for path in paths))
+            texts = list(_documents(map(self._lines, paths)))
         else:
             texts = self._of_table(paths)
         if not texts:
             raise OptionError("path", "a file with at least one text", f"{self.path}, which has none")
         return texts
 
-    def _of_table(self, paths: list[Path]) -> list[str]:
+    def _of_table(self, paths: list[Path]) -> list[tuple[int, str]]:
         with self._opened(paths) as rows:
             if rows.columns:
                 expect_column("text_column", self.text_column, rows.columns, rows.name)
-            return [text for number, row in enumerate(rows) if (text := self._text(row, rows, number))]
+            return [(number, text) for number, row in enumerate(rows) if (text := self._text(row, rows, number))]
 
     def _text(self, row: Row, rows: Rows, number: int) -> str:
         """A row's text, or an empty string where it has none."""
@@ -99,24 +103,17 @@ class UnlabelledTexts:
             raise OptionError("path", "a whole .xz file of text", found) from error
 
 
-def _documents(lines: Iterable[str]) -> Iterator[str]:
-    """Each line that is not empty; or, where lines `SEPARATOR` stand between them, all lines between two of these."""
-    document: list[str] = []
-    separated = False
+def _documents(files: Iterable[Iterable[str]]) -> Iterator[tuple[int, str]]:
+    """The lines of each file, or, where lines `SEPARATOR` are among them, what is between these; numbered."""
+    parts = chain.from_iterable(map(_parts, files))
+    return ((number, part) for number, part in enumerate(parts) if part.strip())
+
+
+def _parts(lines: Iterable[str]) -> list[str]:
+    parts: list[list[str]] = [[]]
     for line in lines:
         if line == SEPARATOR:
-            separated = True
-            yield from _joined(document)
-            document = []
+            parts.append([])
         else:
-            document.append(line)
-    if separated:
-        yield from _joined(document)
-    else:
-        yield from (line for line in document if line.strip())
-
-
-def _joined(lines: list[str]) -> Iterator[str]:
-    text = "\n".join(lines).strip("\n")
-    if text.strip():
-        yield text
+            parts[-1].append(line)
+    return parts[0] if len(parts) == 1 else ["\n".join(part).strip("\n") for part in parts]

@@ -259,6 +259,7 @@ def build_module(
         base=base,
         note=data.report.note,
         whole_numbers=data.whole_numbers,
+        teachers=[dict(teacher) for teacher in cfg.get("teachers") or ()],
     )
     prefix = None if sharded else build_prefix(cfg, data, model, compute_type, base)
     if prefix is None:  # a prefix converts its weights itself, and only if it has to compute

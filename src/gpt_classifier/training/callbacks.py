@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
 from gpt_classifier.signals import take_back
+from gpt_classifier.training.report import AGREEMENT
 
 log = logging.getLogger(__name__)
 
@@ -164,12 +165,14 @@ class Progress(TQDMProgressBar):
         if not trainer.is_global_zero:
             return
         parts = [f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"]
-        measured = [("training", "train/epoch_")] + [("validation", "val/")] * self._validated
+        measured = [("training", "train", "epoch_")] + [("validation", "val", "")] * self._validated
         self._validated = False
-        for name, prefix in measured:
-            loss, accuracy = (trainer.callback_metrics.get(prefix + what) for what in ("loss", "accuracy"))
+        taught = trainer.datamodule.report.taught  # type: ignore[attr-defined]
+        for name, split, of in measured:
+            loss, accuracy = (trainer.callback_metrics.get(f"{split}/{of}{what}") for what in ("loss", "accuracy"))
             if loss is not None and accuracy is not None:
-                parts.append(f"{name} loss {float(loss):.3f}, accuracy {float(accuracy):.2%}")
+                called = AGREEMENT if split in taught else "accuracy"
+                parts.append(f"{name} loss {float(loss):.3f}, {called} {float(accuracy):.2%}")
         with Tqdm.external_write_mode(file=sys.stdout):
             log.info("   ".join(parts))
 

@@ -15,7 +15,6 @@ from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS, Confusion
 from gpt_classifier.data.prepare import SPLITS
 from gpt_classifier.data.sources import EXTRA, extra_columns
 from gpt_classifier.tasks import Metrics, scalars
-from gpt_classifier.training.curves import curves
 from gpt_classifier.training.hyperparameters import Trial, log_trial
 from gpt_classifier.training.predictions import SplitPredictions
 
@@ -26,27 +25,45 @@ CLIMBING, OVERFITTED = 0.005, 1.5  # accuracy gained in the last epoch; last los
 SMALL = 0.05  # loss of validation that no advice lowers
 ENOUGH = 5  # messages of a class in validation: with fewer it says nothing that none was recognised
 LONGEST_TABLE = 50  # rows of misclassified messages in TensorBoard
+AGREEMENT = "agreement with the teacher"
+"""What accuracy is where the labels are a teacher's decisions (`DataReport.taught`)."""
 
 
 def write_figures(
-    run_dir: Path, history: Sequence[dict[str, float]], best: dict[str, Any], class_names: list[str]
+    run_dir: Path,
+    history: Sequence[dict[str, float]],
+    best: dict[str, Any],
+    class_names: list[str],
+    taught: Sequence[str] = (),
 ) -> None:
-    """`loss.png`, `accuracy.png` and the best epoch's `confusion_matrix.png`, on test if measured, else validation."""
+    """`loss.png`, `accuracy.png` and the best epoch's `confusion_matrix.png`, on test if measured, else validation.
+
+    Of the splits of `taught` accuracy is called `AGREEMENT`.
+    """
     for what in ("loss", "accuracy"):
-        figure = curves(history, what, best=best["epoch"] if "val" in best else None, title=final_value(what, best))
+        names = {split: AGREEMENT for split in taught if what == "accuracy"}
+        figure = figures.curves(
+            history,
+            what,
+            f"training, {names['train']}" if "train" in names else "training, running",
+            best["epoch"] if "val" in best else None,
+            final_value(what, best, taught),
+            names.get("val", "accuracy"),
+        )
         figures.save(figure, run_dir / f"{what}.png")
     split = next((split for split in ("test", "val") if split in best), None)
-    matrix = split and confusion_picture(best[split], class_names, final_value("accuracy", best))
+    matrix = split and confusion_picture(best[split], class_names, final_value("accuracy", best, taught))
     if matrix:
         figures.save(matrix, run_dir / "confusion_matrix.png")
 
 
-def final_value(what: str, best: dict[str, Any]) -> str:
+def final_value(what: str, best: dict[str, Any], taught: Sequence[str] = ()) -> str:
     """Loss or accuracy of the best epoch as a title: on test if measured, else validation; empty without either."""
     for split, name in (("test", "test"), ("val", "validation")):
         if split in best:
             value = f"{best[split][what]:.2%}" if what == "accuracy" else f"{best[split][what]:.3f}"
-            return f"{name} {what} {value}, with the weights of epoch {best['epoch']}"
+            called = AGREEMENT if what == "accuracy" and split in taught else what
+            return f"{name} {called} {value}, with the weights of epoch {best['epoch']}"
     return ""
 
 
@@ -207,9 +224,15 @@ def _cell(text: str) -> str:
 
 
 def summary(
-    stages: Stages, title: str, seconds: dict[str, float], run_dir: Path, note: str = "", advice: str = ""
+    stages: Stages,
+    title: str,
+    seconds: dict[str, float],
+    run_dir: Path,
+    note: str = "",
+    advice: str = "",
+    taught: Sequence[str] = (),
 ) -> str:
-    """The last thing that a run prints."""
+    """The last thing that a run prints; `taught` as of `write_figures`."""
     if run_dir.is_relative_to(Path.cwd()):
         run_dir = run_dir.relative_to(Path.cwd())
     best = stages["best"]
@@ -219,8 +242,10 @@ def summary(
         rows.append(" " * 28 + "".join(f"{split:>9}" for split in splits))
     for stage, metrics in stages.items():
         name = {"start": "before training"}.get(stage, f"{stage} (epoch {metrics['epoch']})")
-        if any(split in metrics for split in splits):
-            rows.append(f"{name + ', accuracy':<28}" + "".join(_percent(metrics.get(split)) for split in splits))
+        for called, own in (("accuracy", set(splits) - set(taught)), ("agreement", set(splits) & set(taught))):
+            if own & metrics.keys():
+                found = [metrics.get(split) if split in own else None for split in splits]
+                rows.append(f"{f'{name}, {called}':<28}" + "".join(map(_percent, found)))
     if splits:
         shown = {"balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1", "MCC": "mcc", "loss": "loss"}
         for name, key in shown.items():
@@ -262,9 +287,8 @@ def advise(history: Sequence[dict[str, float]], best: dict[str, Any], epochs: in
     lowest = min(points, key=lambda row: row["val/loss"])
     if lowest["epoch"] <= epochs / 2 and last["val/loss"] > OVERFITTED * max(lowest["val/loss"], SMALL):
         return (
-            f"Validation loss was lowest after epoch {round(lowest['epoch'])} and rose to "
-            f"{last['val/loss'] / lowest['val/loss']:.1f} times that: fewer epochs, a smaller optimizer.lr or more "
-            f"messages may be better."
+            f"Validation loss was lowest after epoch {round(lowest['epoch'])} and rose from {lowest['val/loss']:.3f} "
+            f"to {last['val/loss']:.3f}: fewer epochs, a smaller optimizer.lr or more messages may be better."
         )
     return ""
 

@@ -42,6 +42,8 @@ def settings_to_keep(
         "trainer.gradient_clip_algorithm": config.trainer.get("gradient_clip_algorithm"),
         "messages and their split": data.fingerprint(),
     }
+    if "temperature" in config.task:
+        settings["temperature"] = config.task.temperature
     if config.get("scheduler"):  # whose steps it counts; without one a run may go on for longer
         settings["trainer.max_epochs"] = config.trainer.max_epochs
     return settings

@@ -277,10 +277,14 @@ def write_results(
     classes = module.task.classes
     texts = {name: data.split_frame(name) for name in data.splits} if data.keeps_texts else {}
     report.write_tables(context.folder, stages["best"])
-    report.write_figures(context.folder, module.history, stages["best"], classes)
+    taught = data.report.taught
+    report.write_figures(context.folder, module.history, stages["best"], classes, taught)
     trial = Trial.of(settings, context)
     report.log_best(trainer.loggers, settings, trial, stages["best"], module.predictions, texts, classes)
     advice = report.advise(module.history, stages["best"], trainer.max_epochs or 0, result.interrupted)
     kept = module.prefix.key.stored if module.prefix is not None else None
     title = context.title() + (f", figures of activations rounded to {kept}" if kept in ("bfloat16", "int8") else "")
-    log.info("\n%s", report.summary(stages, title, result.seconds, context.folder, data.report.note, advice))
+    if module.spec.teachers:
+        advice = f"Distilled from {module.spec.taught_by}.\n{advice}".rstrip()
+    summary = report.summary(stages, title, result.seconds, context.folder, data.report.note, advice, taught)
+    log.info("\n%s", summary)

@@ -23,7 +23,8 @@ class Messages:
         frame: columns `text` and `label` (both `str`, neither empty); `split`: `val` or `test` for rows that
             the source itself assigns, `None` for those that are yet to be split; and `row`, the number of the row in
             the source, from 0, gaps included (counted where it is missing). Where the source has them also `group`
-            (messages that belong together), `time` (numbers or dates) and `weight` (in the training loss). And other
+            (messages that belong together), `time` (numbers or dates), `weight` (in the training loss) and
+            `probabilities` (of each class, `(C,)` float32, learned in place of `label`; `None` for none). And other
             columns of the source, such as an id, each as `EXTRA` and its name, for tables of predictions.
         class_names: the labels, in the order of their ids.
         note: something that every report on this data must say; empty if nothing.
