@@ -22,7 +22,7 @@ from gpt_classifier.models.pooling import IN_WINDOWS
 from gpt_classifier.tokenizers.byte_level import ranks_from_text
 
 FILE = "classifier.html"
-SCRIPTS = ("weights.js", "tokenizer.js", "model.js", "page.js")
+SCRIPTS = ("weights.js", "tokenizer.js", "linear.js", "model.js", "page.js")
 MOST_PARAMETERS = 200_000_000  # about what a browser holds as one string: 2^29 characters
 LONGEST_TITLE = 60  # characters of class names
 
@@ -97,7 +97,7 @@ def _page(spec: Spec, model: Classifier, classes: list[str], examples: Sequence[
 
 
 HEAD = "head.weight"  # small, and what all classes are read with
-POLICY = "default-src 'none'; script-src HASHES; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = "default-src 'none'; script-src HASHES 'wasm-unsafe-eval'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """No connections, images, frames, workers or forms; and no script but those of the page, each by its hash."""
 
 

@@ -9,6 +9,7 @@ class Classifier {
   constructor(spec, weights) {
     this.spec = spec;
     this.weights = weights;
+    this.linear = this.linearLayers();
     this.tokenizer = new Tokenizer(spec.vocabulary);
     this.breath = performance.now();
   }
@@ -43,6 +44,17 @@ class Classifier {
     return {...found, probabilities: after.at(-1)};
   }
 
+  /** The layers of the blocks, whose weights move to a memory of their own. */
+  linearLayers() {
+    const {spec, weights} = this, layers = {};
+    for (let i = 0; i < spec.depth; i++) for (const part of ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]) {
+      const name = `backbone.h.${i}.${part}`;
+      layers[name] = {weight: weights[`${name}.weight`], bias: weights[`${name}.bias`]};
+      delete weights[`${name}.weight`];
+    }
+    return new LinearLayers(layers, spec.window ?? spec.max_length);
+  }
+
   /** What is read of a text that has more tokens than `max_length`. */
   cut(ids) {
     const {max_length: room, truncate} = this.spec;
@@ -64,24 +76,25 @@ class Classifier {
 
   /** Hidden states after the final norm, (T, D), of T token ids. */
   async hidden(ids, signal) {
-    const {width: D, depth} = this.spec, T = ids.length;
-    const tokens = this.weights["backbone.wte.weight"], positions = this.weights["backbone.wpe.weight"];
-    const x = new Float32Array(T * D);
-    for (let t = 0; t < T; t++) for (let d = 0; d < D; d++) x[t * D + d] = tokens[ids[t] * D + d] + positions[t * D + d];
-    for (let i = 0; i < depth; i++) {
+    const T = ids.length, x = this.embed(ids);
+    for (let i = 0; i < this.spec.depth; i++) {
       const block = `backbone.h.${i}`;
-      const read = this.linear(this.norm(x, `${block}.ln_1`), T, `${block}.attn.c_attn`);
-      add(x, this.linear(this.attend(read, T), T, `${block}.attn.c_proj`));
+      const read = this.linear.apply(`${block}.attn.c_attn`, this.norm(x, `${block}.ln_1`), T);
+      add(x, this.linear.apply(`${block}.attn.c_proj`, this.attend(read, T), T));
       await this.breathe(signal);
-      const inner = this.linear(this.norm(x, `${block}.ln_2`), T, `${block}.mlp.c_fc`);
-      add(x, this.linear(gelu(inner), T, `${block}.mlp.c_proj`));
+      const inner = this.linear.apply(`${block}.mlp.c_fc`, this.norm(x, `${block}.ln_2`), T);
+      add(x, this.linear.apply(`${block}.mlp.c_proj`, gelu(inner), T));
       await this.breathe(signal);
     }
     return this.norm(x, "backbone.ln_f");
   }
 
-  linear(x, T, name) {
-    return linear(x, T, this.weights[`${name}.weight`], this.weights[`${name}.bias`]);
+  /** What the first block reads, (T, D): the vectors of tokens and of positions, added. */
+  embed(ids) {
+    const {width: D} = this.spec, x = this.weights["backbone.wpe.weight"].slice(0, ids.length * D);
+    const tokens = this.weights["backbone.wte.weight"];
+    ids.forEach((id, t) => add(x.subarray(t * D, (t + 1) * D), tokens.subarray(id * D, (id + 1) * D)));
+    return x;
   }
 
   /** Layer norm of each row. */
@@ -100,31 +113,41 @@ class Classifier {
 
   /** Attention: (T, 3D), queries, keys and values side by side, to (T, D). */
   attend(read, T) {
-    const {width: D, heads, causal} = this.spec, size = D / heads;
-    const y = new Float32Array(T * D), weights = new Float32Array(T);
-    for (let head = 0; head < heads; head++) for (let t = 0; t < T; t++) {
-      const query = t * 3 * D + head * size, visible = causal ? t + 1 : T;
-      let largest = -Infinity, total = 0;
-      for (let s = 0; s < visible; s++) {
-        const key = s * 3 * D + D + head * size;
-        let score = 0;
-        for (let d = 0; d < size; d++) score += read[query + d] * read[key + d];
-        weights[s] = score / Math.sqrt(size);
-        largest = Math.max(largest, weights[s]);
+    const {width: D, heads} = this.spec, size = D / heads, rows = roundUp(T);
+    const y = new Float32Array(T * D);
+    for (let head = 0; head < heads; head++) {
+      const queries = new Float32Array(rows * size), keys = new Float32Array(rows * size);
+      const values = new Float32Array(size * rows); // transposed
+      for (let t = 0; t < T; t++) for (let d = 0; d < size; d++) {
+        const from = t * 3 * D + head * size + d;
+        queries[t * size + d] = read[from] / Math.sqrt(size);
+        keys[t * size + d] = read[from + D];
+        values[d * rows + t] = read[from + 2 * D];
       }
-      for (let s = 0; s < visible; s++) total += weights[s] = Math.exp(weights[s] - largest);
-      for (let s = 0; s < visible; s++) {
-        const value = s * 3 * D + 2 * D + head * size, weight = weights[s] / total, to = t * D + head * size;
-        for (let d = 0; d < size; d++) y[to + d] += weight * read[value + d];
-      }
+      const scores = this.linear.multiply(queries, keys, rows, size, rows);
+      const mixed = this.linear.multiply(this.softmax(scores, T, rows), values, rows, rows, size);
+      for (let t = 0; t < T; t++) y.set(mixed.subarray(t * size, (t + 1) * size), t * D + head * size);
     }
     return y;
+  }
+
+  /** Scores (rows, rows) to weights, in place: of each of T tokens, 0 for those that it does not see. */
+  softmax(scores, T, rows) {
+    for (let t = 0; t < T; t++) {
+      const row = scores.subarray(t * rows, (t + 1) * rows), visible = this.spec.causal ? t + 1 : T;
+      let largest = -Infinity, total = 0;
+      for (let s = 0; s < visible; s++) if (row[s] > largest) largest = row[s];
+      for (let s = 0; s < visible; s++) total += row[s] = Math.exp(row[s] - largest);
+      for (let s = 0; s < visible; s++) row[s] /= total;
+      row.fill(0, visible);
+    }
+    return scores;
   }
 
   /** Calibrated probabilities from a pooled vector and what the tokens say. */
   probabilities(summary, words) {
     const {classes, temperature} = this.spec;
-    const logits = linear(summary, 1, this.weights["head.weight"], this.weights["head.bias"]);
+    const logits = logitsOf(summary, this.weights["head.weight"], this.weights["head.bias"]);
     if (words) add(logits, words.logits());
     const largest = logits.reduce((one, other) => Math.max(one, other));
     const powers = Array.from(logits, logit => Math.exp((logit - largest) / temperature));
@@ -196,40 +219,22 @@ class BagOfTokens {
   }
 }
 
-/** x W^T + b: (T, I) to (T, O), with W of (O, I). Four outputs at once, so that each value of x is read once for them. */
-function linear(x, T, weight, bias) {
-  const O = bias.length, I = weight.length / O, y = new Float32Array(T * O);
-  const whole = O - O % 4;
-  for (let o = 0; o < whole; o += 4) {
-    const w0 = o * I, w1 = w0 + I, w2 = w1 + I, w3 = w2 + I;
-    for (let t = 0; t < T; t++) {
-      const row = t * I, to = t * O + o;
-      let a = bias[o], b = bias[o + 1], c = bias[o + 2], d = bias[o + 3];
-      for (let i = 0; i < I; i++) {
-        const value = x[row + i];
-        a += value * weight[w0 + i];
-        b += value * weight[w1 + i];
-        c += value * weight[w2 + i];
-        d += value * weight[w3 + i];
-      }
-      y[to] = a;
-      y[to + 1] = b;
-      y[to + 2] = c;
-      y[to + 3] = d;
-    }
-  }
-  for (let o = whole; o < O; o++) for (let t = 0; t < T; t++) {
-    let sum = bias[o];
-    for (let i = 0; i < I; i++) sum += x[t * I + i] * weight[o * I + i];
-    y[t * O + o] = sum;
-  }
-  return y;
+/** Logits of the classes from one vector. */
+function logitsOf(summary, weight, bias) {
+  return bias.map((start, c) => {
+    let sum = start;
+    for (let d = 0; d < summary.length; d++) sum += summary[d] * weight[c * summary.length + d];
+    return sum;
+  });
 }
 
-/** GPT-2's tanh form of GELU, in place. */
+/** GPT-2's tanh form of GELU, in place: 0.5 (1 + tanh u) is the logistic function of 2u. */
 function gelu(x) {
-  for (let i = 0; i < x.length; i++)
-    x[i] *= 0.5 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x[i] + 0.044715 * x[i] ** 3)));
+  const factor = 2 * Math.sqrt(2 / Math.PI);
+  for (let i = 0; i < x.length; i++) {
+    const value = x[i];
+    x[i] = value / (1 + Math.exp(-factor * (value + 0.044715 * value * value * value)));
+  }
   return x;
 }
 
