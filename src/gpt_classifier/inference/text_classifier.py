@@ -220,9 +220,9 @@ class TextClassifier:
         Raises:
             UserError: it is not fitted, or the place is taken or can't be written.
         """
-        save_bundle(Path(path).expanduser(), *self.merged())
+        save_bundle(Path(path).expanduser(), *self.whole())
 
-    def merged(self) -> tuple[Spec, Classifier]:
+    def whole(self) -> tuple[Spec, Classifier]:
         """What exports are made of: the spec, and the model in float32 as it was trained, adapters folded into it.
 
         Raises:

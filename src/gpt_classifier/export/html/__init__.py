@@ -1,4 +1,4 @@
-"""A classifier as one HTML file: weights, vocabulary, and JavaScript that computes what it says; no server, no network."""
+"""A classifier as one HTML file: weights, vocabulary and the JavaScript that runs it; no server, no network."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ def export(classifier: TextClassifier, folder: Path, examples: Sequence[str] = (
     Raises:
         UserError: the page can't compute this classifier, or the file can't be written.
     """
-    spec, model = classifier.merged()
+    spec, model = classifier.whole()
     if reason := why_not(spec, model):
         raise UserError(f"html: {reason}")
     write_text(folder / FILE, _page(spec, model, list(map(str, classifier.classes_)), examples))
@@ -48,25 +48,30 @@ def export(classifier: TextClassifier, folder: Path, examples: Sequence[str] = (
 
 def why_not(spec: Spec, model: Classifier) -> str:
     """Why a page can't compute a classifier, and what to set instead; an empty string where it can."""
-    family, tokenizer, task = spec.backbone["family"], spec.tokenizer["kind"], spec.task["kind"]
-    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
-    if family != "gpt2":
+    backbone, tokenizer, task = spec.backbone, spec.tokenizer["kind"], spec.task["kind"]
+    if backbone["family"] != "gpt2":
         return (
-            f"expected a GPT, but the model is a {family}, which the page has no code for. Export it with --to onnx or "
-            f"--to hf, or train with model=gpt2-nano."
+            f"expected a GPT, but the model is a {backbone['architecture']}, which the page has no code for. Export it "
+            f"with --to onnx or --to hf, or train with model=gpt2-nano."
         )
     if tokenizer != "tiktoken":
         return (
-            f"expected GPT-2's byte-level BPE, but the tokenizer is of the kind {tokenizer}. Export it with --to onnx, or "
-            f"train with model.tokenizer=auto."
+            f"expected GPT-2's byte-level BPE, but the tokenizer is of the kind {tokenizer}. Export it with --to onnx, "
+            f"or train with model.tokenizer=gpt2-nano."
         )
     if task != "single_label":
         return f"expected the task single_label, but it is {task}. Train with task=single_label."
     if model.pooling.per_window.name() not in IN_WINDOWS:
         return (
-            f"expected a pooling of {', '.join(IN_WINDOWS)} or windows, but it is {spec.pooling['name']}, which the page "
-            f"has no code for. Train with pooling=max, or another one of these."
+            f"expected one of the poolings {', '.join(IN_WINDOWS)} and windows, but it is {spec.pooling['name']}, which "
+            f"the page has no code for. Train with pooling=max, or another one of these."
         )
+    if backbone["n_embd"] // backbone["n_head"] % 4:
+        return (
+            f"expected attention heads of a multiple of 4 numbers, but the model has {backbone['n_head']} heads in a "
+            f"width of {backbone['n_embd']}. Export it with --to onnx, or train with model=gpt2-nano."
+        )
+    parameters = sum(tensor.numel() for tensor in model.state_dict().values())
     if parameters > MOST_PARAMETERS:
         return (
             f"expected at most {MOST_PARAMETERS:,} parameters, but the model has {parameters:,}: a browser can't hold "
@@ -83,7 +88,7 @@ def _page(spec: Spec, model: Classifier, classes: list[str], examples: Sequence[
     page = pages.render(
         "classifier",
         title=f"Text classifier: {_shortened(classes)}",
-        headline=f"{spec.choices.get('model', 'GPT-2')}, {len(classes)} classes",
+        headline=f"A fine-tuned GPT-2 that tells {len(classes)} classes apart",
         notes=[spec.note] if spec.note else [],
         policy=POLICY,
         examples=list(examples),
@@ -97,7 +102,10 @@ def _page(spec: Spec, model: Classifier, classes: list[str], examples: Sequence[
 
 
 HEAD = "head.weight"  # small, and what all classes are read with
-POLICY = "default-src 'none'; script-src HASHES 'wasm-unsafe-eval'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = (
+    "default-src 'none'; script-src HASHES 'wasm-unsafe-eval'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
 """No connections, images, frames, workers or forms; and no script but those of the page, each by its hash."""
 
 
@@ -155,9 +163,9 @@ def _facts(spec: Spec, model: Classifier, classes: Sequence[str]) -> list[tuple[
     kept = {"head": "its beginning", "tail": "its end", "head_tail": "its beginning and its end", "error": "none"}
     return [
         ("classes", ", ".join(classes)),
-        ("model", f"{spec.choices.get('model', 'GPT-2')}, {parameters:,} parameters"),
+        ("model", f"GPT-2 of {model.backbone.depth} blocks, {parameters:,} parameters"),
         ("reads", f"at most {spec.max_length:,} tokens of a text; of a longer one {kept[spec.truncate]}"),
         ("pooling", pooling_text(spec.pooling)),
-        ("bag of tokens", "yes" if model.words is not None else "no"),
-        ("temperature", f"{spec.temperature:.3f}" if spec.temperature != 1 else "1, not calibrated"),
+        ("bag of tokens", "a linear model of TF-IDF, beside the transformer" if model.words is not None else "none"),
+        ("temperature", f"{spec.temperature:.3f}" if spec.temperature != 1 else "1: not calibrated"),
     ]

@@ -28,7 +28,7 @@ class Classifier {
     const windows = this.windows(kept), row = windows.flat(), hidden = [];
     for (const window of windows) hidden.push(await this.hidden(window, signal));
     const pooling = new Pooling(spec.pooling, spec.window ?? Infinity, spec.width);
-    const words = spec.bag_of_tokens && new BagOfTokens(this.weights, spec.classes.length);
+    const words = spec.bag_of_tokens ? new BagOfTokens(this.weights, spec.classes.length) : null;
     const found = {tokens: ids.length, kept: kept.length, pieces: []};
     const after = [], fresh = [];
     for (let t = 0; t < row.length; t++) {

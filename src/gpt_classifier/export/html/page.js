@@ -23,7 +23,7 @@ async function openClassifier() {
 }
 
 /** How a prediction is drawn, the stronger the surer: of two classes the first is blue, everything else orange. */
-function colorOf(probabilities) {
+function colourOf(probabilities) {
   const classes = probabilities.length, likely = best(probabilities);
   const sure = (probabilities[likely] - 1 / classes) / (1 - 1 / classes);
   const full = classes === 2 && likely === 0 ? [85, 136, 187] : [224, 122, 68];
@@ -43,10 +43,10 @@ function showAnswer(classes, found) {
   const rest = order.slice(MOST_BARS).reduce((sum, c) => sum + probabilities[c], 0);
   $("others").textContent = order.length > MOST_BARS ? `${order.length - MOST_BARS} other classes: ${percent(rest)}` : "";
   $("cut").textContent = kept < tokens ? `Only ${kept} of its ${tokens} tokens were read.` : "";
-  $("colored").replaceChildren(...pieces.map(piece => {
+  $("coloured").replaceChildren(...pieces.map(piece => {
     const likely = best(piece.probabilities);
     const span = element("span", piece.text, {title: `${classes[likely]} ${percent(piece.probabilities[likely])}`});
-    span.style.background = colorOf(piece.probabilities);
+    span.style.background = colourOf(piece.probabilities);
     return span;
   }));
   $("tokens").replaceChildren(...pieces.map(({text, probabilities}) => {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --remote-debugging-pipe"
 
 
 class Page:
@@ -24,9 +24,8 @@ class Page:
     def __init__(self, file: Path, profile: Path, width: int = 390, dark: bool = False) -> None:
         reads, to_browser = os.pipe()
         from_browser, writes = os.pipe()
-        command = (
-            f'exec "$0" {" ".join(FLAGS)} --user-data-dir="$1" --remote-debugging-pipe 3<&{reads} 4>&{writes} 2>/dev/null'
-        )
+        # 3 and 4 are where Chromium reads and writes
+        command = f'exec "$0" {FLAGS} --user-data-dir="$1" 3<&{reads} 4>&{writes} 2>/dev/null'
         self.process = subprocess.Popen(["bash", "-c", command, str(CHROMIUM), profile], pass_fds=(reads, writes))
         os.close(reads)
         os.close(writes)
