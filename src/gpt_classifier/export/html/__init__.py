@@ -63,8 +63,8 @@ def why_not(spec: Spec, model: Classifier) -> str:
         return f"expected the task single_label, but it is {task}. Train with task=single_label."
     if model.pooling.per_window.name() not in IN_WINDOWS:
         return (
-            f"expected one of the poolings {', '.join(IN_WINDOWS)} and windows, but it is {spec.pooling['name']}, which "
-            f"the page has no code for. Train with pooling=max, or another one of these."
+            f"expected one of the poolings {', '.join(IN_WINDOWS)} and windows, but it is {spec.pooling['name']}, "
+            f"which the page has no code for. Train with pooling=max, or another one of these."
         )
     if backbone["n_embd"] // backbone["n_head"] % 4:
         return (

@@ -3,7 +3,7 @@
 
 class Classifier {
   /**
-   * `spec`: what packing the page wrote down: sizes, classes, how texts are cut and read.
+   * `spec`: sizes, classes, how texts are cut and read: what `_told` in __init__.py says.
    * `weights`: Float32Arrays under the names of the checkpoint; linear layers are stored as (outputs, inputs).
    */
   constructor(spec, weights) {

@@ -51,7 +51,7 @@ function showAnswer(classes, found) {
   }));
   $("tokens").replaceChildren(...pieces.map(({text, probabilities}) => {
     const row = element("tr", ""), likely = best(probabilities);
-    row.append(element("td", text, {className: "text"}), element("td", classes[likely]),
+    row.append(element("td", text, {className: "token"}), element("td", classes[likely]),
                element("td", percent(probabilities[likely]), {className: "n"}));
     return row;
   }));
