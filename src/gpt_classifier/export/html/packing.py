@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 BITS = 13
-"""Of a weight that bfloat16 does not hold exactly: with 12, probabilities of messages are off by up to 1e-3."""
+"""Of a weight that bfloat16 does not hold exactly: with 12, probabilities of messages can be off by 2e-3."""
 
 LOW_BITS = 5  # of these, kept apart: they are noise, which no compression makes smaller
 
