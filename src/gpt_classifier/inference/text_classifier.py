@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gpt_classifier.artifact import Artifact, open_artifact, save_bundle
+from gpt_classifier.artifact import Artifact, Spec, open_artifact, save_bundle
 from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.lora import merge
 from gpt_classifier.models.pooling import Pooling
 from gpt_classifier.tables.texts import list_of
@@ -219,12 +220,19 @@ class TextClassifier:
         Raises:
             UserError: it is not fitted, or the place is taken or can't be written.
         """
+        save_bundle(Path(path).expanduser(), *self.whole())
+
+    def whole(self) -> tuple[Spec, Classifier]:
+        """What exports are made of: the spec, and the model in float32 as it was trained, adapters folded into it.
+
+        Raises:
+            UserError: it is not fitted.
+        """
         self._fitted()
         assert self._artifact is not None
         model = self._artifact.build()  # as it was trained, not as it was converted for computing
         merge(model)
-        spec = replace(self._artifact.spec, lora=None, temperature=self.temperature)
-        save_bundle(Path(path).expanduser(), spec, model)
+        return replace(self._artifact.spec, lora=None, temperature=self.temperature), model
 
     # prediction
 
