@@ -18,7 +18,7 @@ LEVELS = (
     ("training",),
     ("inference", "pretraining"),
     ("experiments", "evaluation"),
-    ("book", "sweeps"),
+    ("book", "sweeps", "export"),
     ("commands",),
     ("__main__",),
 )
