@@ -1,8 +1,10 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -32,6 +34,40 @@ def replacing(path: Path) -> Iterator[Path]:
         raise not_written(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` at the end.
+
+    Whatever goes wrong, `folder` stays as it was, and nothing else is left.
+
+    Args:
+        folder: what is in it, if it is there, is lost; the folder that it is in is made when needed.
+
+    Raises:
+        UserError: it can't be written, as on a full disk.
+    """
+    part = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        yield part
+        for made in part.rglob("*"):
+            made.chmod(0o755 if made.is_dir() else 0o644)  # safetensors' are the owner's alone, as mkdtemp's
+        part.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            os.replace(folder, old / folder.name)
+            os.replace(part, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(part, folder)
+    except OSError as error:
+        raise not_written(folder, error) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def not_written(path: Path, error: OSError) -> UserError:

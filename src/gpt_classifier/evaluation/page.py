@@ -88,6 +88,8 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
     before = metrics.reliability(found, temperature)
     numbers = {
         "messages": len(found.texts),
+        "measured_on": [subject.reported_on, *subject.facts],
+        "origin": dict(subject.origin),
         "estimates": {name: vars(estimate) for name, estimate in estimated.items()},
         "references": {one.name: vars(one) for one in subject.references},
         "balanced_accuracy": found.confusion.balanced_accuracy,

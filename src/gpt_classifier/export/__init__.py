@@ -1,1 +1,1 @@
-"""Classifiers as files that other programs open."""
+"""A trained classifier as what other programs open."""

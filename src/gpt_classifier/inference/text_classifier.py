@@ -64,6 +64,7 @@ class TextClassifier:
     _estimator_type = "classifier"
     _predictor: Predictor | None = None
     _artifact: Artifact | None = None
+    _base_weights: Path | None = None  # where the frozen weights are, if they were moved
 
     def __init__(
         self,
@@ -172,6 +173,7 @@ class TextClassifier:
 
     def _adopt(self, artifact: Artifact, predictor: Predictor, classes: np.ndarray) -> None:
         self._artifact = artifact
+        self._base_weights = None
         self._predictor = predictor
         self.classes_ = classes
         self._order = [predictor.classes.index(str(name)) for name in classes]
@@ -187,6 +189,7 @@ class TextClassifier:
         device: str | None = None,
         weights: str | os.PathLike | None = None,
         precision: str = "auto",
+        verify: bool = False,
     ) -> "TextClassifier":
         """Open a checkpoint of a run, or what `save` wrote, without executing anything that it contains.
 
@@ -196,6 +199,7 @@ class TextClassifier:
             device: where to compute; `None` for the best device there is.
             weights: the pretrained weights that were fine-tuned, if they are no longer where training found them.
             precision: as for `TextClassifier`.
+            verify: read all pretrained weights to check them, even if they were checked before and seem unchanged.
 
         Raises:
             UserError: there is no such file, it is not a whole checkpoint of this project, or the pretrained weights
@@ -203,10 +207,11 @@ class TextClassifier:
         """
         given = Path(weights).expanduser() if weights else None
         artifact = open_artifact(find_checkpoint(os.fspath(path), Path("outputs")))
-        predictor = Predictor.of(artifact, device, given, precision)
+        predictor = Predictor.of(artifact, device, given, precision, verify)
         classifier = cls(precision=precision, device=device).set_params(**artifact.spec.choices)
         classes = sorted(map(int, predictor.classes)) if artifact.spec.whole_numbers else predictor.classes
         classifier._adopt(artifact, predictor, np.array(classes))
+        classifier._base_weights = given
         return classifier
 
     load = from_checkpoint
@@ -223,16 +228,24 @@ class TextClassifier:
         save_bundle(Path(path).expanduser(), *self.whole())
 
     def whole(self) -> tuple[Spec, Classifier]:
-        """What exports are made of: the spec, and the model in float32 as it was trained, adapters folded into it.
+        """What it consists of, for `gpt_classifier.export`: what prediction needs beside weights, and all weights.
+
+        Returns:
+            With `temperature`; and the model as it was trained, on the CPU, adapters folded in.
 
         Raises:
             UserError: it is not fitted.
         """
         self._fitted()
         assert self._artifact is not None
-        model = self._artifact.build()  # as it was trained, not as it was converted for computing
+        model = self._artifact.build(self._base_weights)  # not as it was converted for computing
         merge(model)
         return replace(self._artifact.spec, lora=None, temperature=self.temperature), model
+
+    @property
+    def path(self) -> Path | None:
+        """The checkpoint or folder that it was opened from; `None` if it was fitted here."""
+        return None if self._artifact is None or self._artifact.path == Path() else self._artifact.path
 
     # prediction
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gpt_classifier.atomic import write_text
 from gpt_classifier.errors import UserError
-from gpt_classifier.tokenizers.byte_level import ranks_to_text
+from gpt_classifier.tokenizers.byte_level import BYTE_LETTERS, ranks_to_text
 
 
 def train_vocabulary(documents: Iterable[str], size: int) -> dict[bytes, int]:
@@ -40,7 +40,7 @@ def train_vocabulary(documents: Iterable[str], size: int) -> dict[bytes, int]:
             f"data.path: its text has {len(ids)} tokens that are worth one, but model.backbone.vocab_size is {size}. "
             f"Give more text, or a smaller vocabulary."
         )
-    values = _byte_values()
+    values = {letter: value for value, letter in BYTE_LETTERS.items()}
     merged = sorted((i, bytes(values[letter] for letter in token)) for token, i in ids.items())
     single = [bytes([value]) for value in range(256)]
     return {token: rank for rank, token in enumerate([*single, *(token for _, token in merged if len(token) > 1)])}
@@ -62,13 +62,6 @@ def transferred(embedding: Tensor, old: tiktoken.Encoding, new: tiktoken.Encodin
         rows[rank] = embedding[old._encode_single_piece(token)].mean(dim=0)
     rows[new.eot_token] = embedding[old.eot_token]
     return rows
-
-
-def _byte_values() -> dict[str, int]:
-    """The byte that each letter of GPT-2's byte alphabet stands for."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [value for value in range(256) if value not in printable]
-    return {chr(value): value for value in printable} | {chr(256 + i): value for i, value in enumerate(others)}
 
 
 def save_vocabulary(ranks: dict[bytes, int], path: Path) -> None:

@@ -19,6 +19,12 @@ from gpt_classifier.tokenizers.cutting import Truncate, Windows, cut_rows
 GPT2_SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 """How GPT-2 cuts text into pieces, in the form that tiktoken matches without going back."""
 
+_PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+BYTE_LETTERS = {value: chr(value) for value in _PRINTABLE} | {
+    value: chr(256 + i) for i, value in enumerate(value for value in range(256) if value not in _PRINTABLE)
+}
+"""The letter that stands for each byte in GPT-2's vocabulary files."""
+
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # as Unicode and tiktoken have it
 LONG_GAP = re.compile(f"(?<![{WHITE_SPACE}])[{WHITE_SPACE}]{{1000,}}+(?=[^{WHITE_SPACE}])")
 

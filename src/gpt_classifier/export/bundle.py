@@ -1,0 +1,18 @@
+"""A folder of our own, which needs nothing beside it."""
+
+from pathlib import Path
+
+from gpt_classifier.inference.text_classifier import TextClassifier
+
+
+def export(classifier: TextClassifier, folder: Path) -> None:
+    """Write what `TextClassifier.load` opens.
+
+    Args:
+        classifier: to write.
+        folder: to make; one that `TextClassifier.save` wrote is replaced.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    classifier.save(folder)
