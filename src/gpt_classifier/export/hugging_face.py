@@ -18,8 +18,7 @@ from gpt_classifier.export.tokenizer_files import write_tokenizer
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT
-from gpt_classifier.models.weights import TRANSPOSED
-from gpt_classifier.pretraining.export import released_config
+from gpt_classifier.pretraining.export import released, released_config
 from gpt_classifier.tokenizers import tokenizer_from_state
 from gpt_classifier.tokenizers.interface import Tokenizer
 
@@ -94,15 +93,12 @@ def _not_expressible(spec: Spec, model: Classifier, tokenizer: Tokenizer) -> Ite
 
 
 def _write_gpt(gpt: GPT, weight: Tensor, bias: Tensor, labels: list[str], pad_id: int, folder: Path) -> None:
-    state = {
-        f"transformer.{name}": (tensor.t() if name.endswith(TRANSPOSED) else tensor).contiguous()
-        for name, tensor in gpt.state_dict().items()
-    }
+    state = {f"transformer.{name}": tensor for name, tensor in released(gpt.state_dict()).items()}
     state["transformer.ln_f.bias"] = shift_for(weight, bias, gpt.ln_f.bias)
     state["score.weight"] = weight.float()
     save_file(state, folder / WEIGHTS, PYTORCH)
     config = {
-        **released_config(gpt),
+        **released_config(gpt.config),
         "architectures": [GPT_CLASS],
         "n_ctx": gpt.config.n_positions,
         **dict.fromkeys(("embd_pdrop", "attn_pdrop", "resid_pdrop"), gpt.config.dropout),
