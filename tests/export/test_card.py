@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from huggingface_hub import ModelCard
 
 from gpt_classifier import TextClassifier
 from gpt_classifier.commands import main as command
+from gpt_classifier.export import card as cards
+from gpt_classifier.export.card import Subject
 from gpt_classifier.export.hugging_face import export
+from gpt_classifier.models.weights import Base
 
 
 def exported(classifier: TextClassifier, folder: Path, license: str | None = None) -> ModelCard:
@@ -41,9 +45,8 @@ def test_card_of_a_run_has_its_data_and_metrics_with_intervals(train: Callable[.
     assert told["license"] == "cc-by-4.0"
     assert told["pipeline_tag"] == "text-classification"
     assert told["library_name"] == "transformers"
-    assert {result.metric_type: result.metric_value for result in card.data.eval_results}["accuracy"] == accuracy[
-        "value"
-    ]
+    values = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert values["accuracy"] == accuracy["value"]
 
     elsewhere = {**numbers, "origin": {**numbers["origin"], "messages": "data=csv data.path=other.csv"}}
     (run.folder / "evaluation" / "evaluation.json").write_text(json.dumps(elsewhere))
@@ -66,6 +69,29 @@ def test_card_says_nothing_that_is_not_known_and_no_label_breaks_it(tmp_path: Pa
     assert "- `aˋb # Heading`" in card.text
     config = json.loads((tmp_path / "theirs" / "config.json").read_text())
     assert set(config["id2label"].values()) == set(classes)
+
+
+def test_card_of_a_classifier_that_was_fitted_here_knows_no_run(tmp_path: Path) -> None:
+    spec, model = opened_gpt(tmp_path / "ours").whole()
+    text = cards.card(Subject("spam", spec, model, None, ["ham", "news", "spam"], None, ""))
+    assert "Not known" in text
+    assert "Not measured" in text
+
+
+def test_card_names_the_pretrained_model_and_its_terms(tmp_path: Path) -> None:
+    classifier = opened_gpt(tmp_path / "run" / "ours")
+    spec, model = classifier.whole()
+    labels = ["ham", "news", "spam"]
+    fetched = replace(spec, base=Base("/somewhere", "openai-community/gpt2", "0" * 64))
+    text = cards.card(Subject("spam", fetched, model, None, labels, None, ""))
+    assert ModelCard(text).data.to_dict()["base_model"] == "openai-community/gpt2"
+    assert "/somewhere" not in text
+    # where all weights were trained, the run's configuration tells what they began from
+    (tmp_path / "run" / "config.yaml").write_text("model: {hub: gpt2-nano, weights: pretrained}")
+    text = cards.card(Subject("spam", spec, model, classifier.path, labels, None, ""))
+    assert "`gpt2-nano`" in text
+    assert "can grant no rights in the texts" in text
+    assert "base_model" not in ModelCard(text).data.to_dict()
 
 
 @pytest.mark.parametrize(

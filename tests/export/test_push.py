@@ -7,8 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from exported import opened_gpt
 from huggingface_hub import constants
 
+from gpt_classifier.commands import main as command
 from gpt_classifier.errors import UserError
 from gpt_classifier.export import push
 
@@ -132,3 +134,12 @@ def test_what_would_fail_is_told_before_anything_is_written(hub: Hub, monkeypatc
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids the network"):
         push.expect_account("me/spam")
+
+
+def test_command_uploads_the_whole_export(hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    opened_gpt(tmp_path / "ours")
+    out = tmp_path / "spam"
+    command(["export", "--checkpoint", str(tmp_path / "ours"), "--to", "hf", "--out", str(out), "--push", "me/spam"])
+    assert hub.uploaded == [{path.name for path in out.iterdir()}]
+    assert "uploaded to http://127.0.0.1" in capsys.readouterr().out
+    assert 'model="me/spam"' in (out / "README.md").read_text()

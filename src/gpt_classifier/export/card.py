@@ -108,8 +108,9 @@ def _front_matter(subject: Subject, run: dict[str, str], measured: dict[str, Any
 
 def _measured(path: Path | None) -> dict[str, Any]:
     """What `evaluate` left in the folder of the run, if it is of this checkpoint."""
+    if path is None:
+        return {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        assert path is not None
         found = json.loads((run_folder(path) / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
         if Path(found["origin"]["checkpoint"]).name == path.name:
             return found
@@ -120,10 +121,13 @@ def _base(subject: Subject) -> str | None:
     """The pretrained weights: a repository on the Hub, or a model of the package; a path tells others nothing."""
     if subject.spec.base is not None:
         return subject.spec.base.hub
+    if subject.path is None:
+        return None
     with contextlib.suppress(OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
-        assert subject.path is not None
-        model = OmegaConf.load(run_folder(subject.path) / "config.yaml").model
-        return model.hub if model.weights == "pretrained" else None
+        config = OmegaConf.load(run_folder(subject.path) / "config.yaml")
+        return (
+            OmegaConf.select(config, "model.hub") if OmegaConf.select(config, "model.weights") == "pretrained" else None
+        )
     return None
 
 
