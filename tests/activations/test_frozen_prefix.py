@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from tiny_encoders import ENCODERS, config_of
 from torch import Tensor
 
-from gpt_classifier.activations import disk_cache
+from gpt_classifier.activations import cache_folder
 from gpt_classifier.activations.cache_folder import PrefixKey, list_cache
 from gpt_classifier.activations.frozen_prefix import CacheOptions, FrozenPrefix, weights_hash
 from gpt_classifier.activations.memory_cache import STORE, clear_memory_cache
@@ -523,7 +523,7 @@ def test_of_runs_at_the_same_time_one_computes_a_cold_key(
 def test_no_process_waits_long_for_the_one_that_waits_for_another_run(
     model: Classifier, rows: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_cache, "PATIENCE", 0.02)
+    monkeypatch.setattr(cache_folder, "PATIENCE", 0.02)
     prefixes = [prefix_of(model, options(tmp_path)) for _ in range(2)]
     met, decisions = threading.Barrier(2, timeout=0.5), [True, True]
 
