@@ -3,8 +3,6 @@
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gpt_classifier import torch_files
-from gpt_classifier.atomic import not_written
+from gpt_classifier.atomic import not_written, replacing_folder
 from gpt_classifier.checkpoints import expect_there
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.families import FAMILIES, config_from_state, empty_backbone
@@ -147,30 +145,13 @@ def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    if folder.exists() and not (folder / SPEC_FILE).is_file():
-        raise UserError(f"{folder} exists and is no saved classifier. Name another folder.")
     tensors = {name: _narrow(tensor.detach().cpu()) for name, tensor in model.state_dict().items()}
-    part = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        save_file(tensors, part / WEIGHTS_FILE, {"format": "pt"})
+    with replacing_folder(folder, SPEC_FILE) as part:
+        try:
+            save_file(tensors, part / WEIGHTS_FILE, {"format": "pt"})
+        except SafetensorError as error:  # which does not say what the system said
+            raise not_written(folder, OSError(first_line(error))) from error
         write_spec(part, replace(spec, base=None).plain(), [part / WEIGHTS_FILE])
-        part.chmod(0o755)  # mkdtemp's is the owner's alone
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            os.replace(folder, old / folder.name)
-            os.replace(part, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(part, folder)
-    except SafetensorError as error:  # which does not say what the system said
-        raise not_written(folder, OSError(first_line(error))) from error
-    except OSError as error:
-        raise not_written(folder, error) from error
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
 
 
 def _narrow(tensor: Tensor) -> Tensor:

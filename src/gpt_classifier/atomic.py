@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -32,6 +34,41 @@ def replacing(path: Path) -> Iterator[Path]:
         raise not_written(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path, mark: str) -> Iterator[Path]:
+    """A folder to write to, which takes the place of `folder` at the end.
+
+    Whatever goes wrong, an interruption too, `folder` stays as it was, and nothing else is left.
+
+    Args:
+        folder: what is written; its own folder is made when needed.
+        mark: a file that an existing folder must have to be replaced, anything else being refused.
+
+    Raises:
+        UserError: the place is taken, or can't be written.
+    """
+    if folder.exists() and not (folder / mark).is_file():
+        raise UserError(f"{folder} exists and is no saved classifier. Name another folder.")
+    part = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        yield part
+        part.chmod(0o755)  # mkdtemp's is the owner's alone
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            os.replace(folder, old / folder.name)
+            os.replace(part, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(part, folder)
+    except OSError as error:
+        raise not_written(folder, error) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def not_written(path: Path, error: OSError) -> UserError:
