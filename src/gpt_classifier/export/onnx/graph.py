@@ -100,8 +100,8 @@ def write_graph(model: Classifier, path: Path) -> None:
         state = model.backbone.state()
         raise UserError(
             f"onnx: torch can't express this {state.get('architecture') or state['family']} with pooling "
-            f"{model.pooling.name()} as a graph of ONNX ({first_line(error)}). Export it with --to bundle, or train with "
-            f"pooling=max."
+            f"{model.pooling.name()} as a graph of ONNX ({first_line(error)}). Export it with --to bundle, or train "
+            f"with pooling=max."
         ) from error
     assert program is not None
     program.save(path)
