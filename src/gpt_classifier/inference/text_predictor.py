@@ -14,6 +14,10 @@ from gpt_classifier.tokenizers.cutting import TextTooLong, Windows, beginning
 from gpt_classifier.tokenizers.padding import evaluation_parts, padded
 
 
+PADDING = 64
+"""Of the tokens of a full batch, the part that costs about as much as another pass: 64 on a CPU."""
+
+
 class TextPredictor(ABC):
     """A fine-tuned classifier without anything of its training. A subclass computes logits and probabilities.
 
@@ -89,7 +93,8 @@ class TextPredictor(ABC):
         lengths_of_rows = np.array([len(row) for row in rows], dtype=np.int64)
         pad_to: Any = self.spec.pad_to
         batch_size = 1 if self._alone else 32
-        for chosen, T in evaluation_parts(lengths_of_rows, batch_size, pad_to, self._alone, self._budget):
+        padding = self._budget // PADDING
+        for chosen, T in evaluation_parts(lengths_of_rows, batch_size, pad_to, self._alone, self._budget, padding):
             ids, lengths = padded([rows[i] for i in chosen], T, self.tokenizer.pad_id)
             found[chosen] = self.batch_logits(ids, lengths)[:, self._order]
         return found

@@ -19,7 +19,7 @@ def padded(rows: Sequence[np.ndarray], length: int, pad_id: int) -> tuple[np.nda
 
 
 def evaluation_parts(
-    lengths: np.ndarray, batch_size: int, pad_to: PadTo, in_order: bool, budget: int
+    lengths: np.ndarray, batch_size: int, pad_to: PadTo, in_order: bool, budget: int, most_padding: int | None = None
 ) -> Iterator[Part]:
     """All rows once, in batches.
 
@@ -32,9 +32,15 @@ def evaluation_parts(
         pad_to: `batch` for each batch's longest row, or a number of tokens.
         in_order: as the rows come.
         budget: tokens of a batch that is cut by length, padding included; a longer row is a batch of its own.
+        most_padding: of these tokens, what padding may be: a few rows of many lengths take less time as several batches
+            than as one; `None` for any.
     """
     by_length = pad_to == "batch" and not in_order
-    batches = _by_length(lengths, budget) if by_length else _as_they_come(len(lengths), batch_size)
+    batches = (
+        _by_length(lengths, budget, budget if most_padding is None else most_padding)
+        if by_length
+        else _as_they_come(len(lengths), batch_size)
+    )
     for batch in batches:
         yield batch, int(lengths[batch].max()) if pad_to == "batch" else pad_to
 
@@ -44,12 +50,15 @@ def _as_they_come(number: int, batch_size: int) -> Iterator[list[int]]:
         yield list(range(start, min(start + batch_size, number)))
 
 
-def _by_length(lengths: np.ndarray, budget: int) -> Iterator[list[int]]:
+def _by_length(lengths: np.ndarray, budget: int, most_padding: int) -> Iterator[list[int]]:
     batch: list[int] = []
+    real = 0  # tokens of the batch
     for i in np.argsort(lengths, kind="stable").tolist():
-        if batch and (len(batch) + 1) * lengths[i] > budget:
+        size = (len(batch) + 1) * lengths[i]
+        if batch and (size > budget or size - real - lengths[i] > most_padding):
             yield batch
-            batch = []
+            batch, real = [], 0
         batch.append(i)
+        real += lengths[i]
     if batch:
         yield batch
