@@ -17,7 +17,7 @@ def padding_of(part: tuple[list[int], int]) -> int:
 def test_all_rows_are_there_once_within_the_limits(most_padding: int | None) -> None:
     parts = list(evaluation_parts(LENGTHS, 8, "batch", False, 150, most_padding))
     assert sorted(i for rows, _ in parts for i in rows) == list(range(len(LENGTHS)))
-    assert all(T == LENGTHS[rows].max() for rows, T in parts)
+    assert all(LENGTHS[rows].max() == T for rows, T in parts)
     assert all(len(rows) * T <= 150 or len(rows) == 1 for rows, T in parts)
     assert max(map(padding_of, parts)) <= (150 if most_padding is None else most_padding)
 

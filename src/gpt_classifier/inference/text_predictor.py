@@ -13,7 +13,6 @@ from gpt_classifier.tokenizers import tokenizer_from_state
 from gpt_classifier.tokenizers.cutting import TextTooLong, Windows, beginning
 from gpt_classifier.tokenizers.padding import evaluation_parts, padded
 
-
 PADDING = 64
 """Of the tokens of a full batch, the part that costs about as much as another pass: 64 on a CPU."""
 
