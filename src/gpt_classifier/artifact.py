@@ -145,8 +145,10 @@ def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    if folder.exists() and not (folder / SPEC_FILE).is_file():
+        raise UserError(f"{folder} exists and is no saved classifier. Name another folder.")
     tensors = {name: _narrow(tensor.detach().cpu()) for name, tensor in model.state_dict().items()}
-    with replacing_folder(folder, SPEC_FILE) as part:
+    with replacing_folder(folder) as part:
         try:
             save_file(tensors, part / WEIGHTS_FILE, {"format": "pt"})
         except SafetensorError as error:  # which does not say what the system said

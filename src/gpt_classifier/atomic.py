@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 import json
 import math
@@ -37,26 +37,25 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(folder: Path, mark: str) -> Iterator[Path]:
-    """A folder to write to, which takes the place of `folder` at the end.
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` at the end.
 
-    Whatever goes wrong, an interruption too, `folder` stays as it was, and nothing else is left.
+    Whatever goes wrong, `folder` stays as it was, and nothing else is left.
 
     Args:
-        folder: what is written; its own folder is made when needed.
-        mark: a file that an existing folder must have to be replaced, anything else being refused.
+        folder: what is in it, if it is there, is lost; the folder that it is in is made when needed.
 
     Raises:
-        UserError: the place is taken, or can't be written.
+        UserError: it can't be written, as on a full disk.
     """
-    if folder.exists() and not (folder / mark).is_file():
-        raise UserError(f"{folder} exists and is no saved classifier. Name another folder.")
     part = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         yield part
-        part.chmod(0o755)  # mkdtemp's is the owner's alone
+        for made in part.rglob("*"):
+            made.chmod(0o755 if made.is_dir() else 0o644)  # safetensors' are the owner's alone, as mkdtemp's
+        part.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             os.replace(folder, old / folder.name)

@@ -272,7 +272,7 @@ def test_a_graph_that_differs_is_not_written(
 
 def test_other_folders_are_not_replaced(trained: TextClassifier, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="exists and is no saved classifier"):
+    with pytest.raises(UserError, match="exists and is no export to ONNX"):
         export(trained, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
