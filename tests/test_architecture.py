@@ -11,7 +11,7 @@ LEVELS = (
     ("errors", "paths", "quiet", "assets", "signals", "confusion", "__init__"),
     ("atomic", "checkpoints", "faults", "hub", "pages", "web"),
     ("tasks", "device", "figures", "schema", "tables", "tokenizers", "torch_files"),
-    ("models", "data"),
+    ("models", "data", "spec"),
     ("encoders",),
     ("families", "look"),
     ("artifact", "config", "activations"),

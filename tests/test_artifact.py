@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import save_file
 
 from gpt_classifier import torch_files
-from gpt_classifier.artifact import KEY, Spec, find_base, open_artifact, pooling_state, save_bundle, store_temperature
+from gpt_classifier.artifact import KEY, find_base, open_artifact, pooling_state, save_bundle, store_temperature
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.models.pooling import POOLINGS, Pooling
-from gpt_classifier.models.weights import Base, content_hash
+from gpt_classifier.models.weights import content_hash
 from gpt_classifier.paths import cache_folder
+from gpt_classifier.spec import Base, Spec
 from gpt_classifier.tasks import SingleLabel
 from gpt_classifier.tokenizers import load_tokenizer
 

@@ -1,12 +1,10 @@
 """A trained classifier as files: the only module that knows what checkpoints and bundles contain."""
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gpt_classifier import torch_files
-from gpt_classifier.atomic import not_written, replacing_folder, write_text
+from gpt_classifier.atomic import not_written, replacing_folder
 from gpt_classifier.checkpoints import expect_there, run_folder
 from gpt_classifier.errors import UserError, first_line
 from gpt_classifier.families import FAMILIES, config_from_state, empty_backbone
@@ -22,91 +20,14 @@ from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.lora import LoRA, add_adapters
 from gpt_classifier.models.pooling import Pooling, find_pooling
-from gpt_classifier.models.weights import Base, content_hash, locate_weights
+from gpt_classifier.models.weights import content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
-from gpt_classifier.tokenizers import load_tokenizer
+from gpt_classifier.spec import ONNX_FILE, SPEC_FILE, Base, Spec, read_spec, write_spec
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
-SPEC_FILE, WEIGHTS_FILE = "classifier.json", "model.safetensors"  # of a bundle
+WEIGHTS_FILE = "model.safetensors"  # of a bundle
 KEY = "classifier"  # of a checkpoint
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What prediction needs beside weights, as plain values.
-
-    Args:
-        backbone: `Backbone.state`.
-        pooling: `name` of its class and `options`, `Pooling.state`.
-        tokenizer: `Tokenizer.state`.
-        task: `Task.state`.
-        max_length: most tokens that are read of a text.
-        pad_to: what rows are padded to, in tokens, or `batch` for the longest of each batch.
-        truncate: what is kept of a longer text, see `gpt_classifier.tokenizers.cutting.cut_rows`.
-        lora: options of the adapters in the weights, if there are any.
-        base: the file that has the frozen weights; `None` if the artifact has all of them.
-        temperature: logits are divided by it.
-        note: what every report on its data must say, or an empty string.
-        choices: what was chosen of the config groups `model`, `freeze` and `pooling`, as far as these are names.
-        whole_numbers: whether the class names are written-out whole numbers, which labels are to be given as.
-        teachers: `name` and `sha256` of the files of each classifier whose probabilities it was trained on, if any.
-    """
-
-    backbone: dict[str, Any]
-    pooling: dict[str, Any]
-    tokenizer: dict[str, Any]
-    task: dict[str, Any]
-    max_length: int
-    pad_to: int | str
-    truncate: str
-    lora: dict[str, Any] | None = None
-    base: Base | None = None
-    temperature: float = 1.0
-    note: str = ""
-    choices: dict[str, str] = field(default_factory=dict)
-    whole_numbers: bool = False
-    teachers: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def taught_by(self) -> str:
-        """The names of its teachers, each with the beginning of its hash; empty without any."""
-        return ", ".join(f"{teacher['name']} (sha256 {teacher['sha256'][:12]}…)" for teacher in self.teachers)
-
-    def plain(self) -> dict[str, Any]:
-        """As files keep it."""
-        return {"format": FORMAT, **asdict(self)}
-
-    @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "Spec":
-        """Read what `plain` wrote, or what format 3 was.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is something else.
-        """
-        values = dict(values)
-        if values.get("format") == 3:
-            values = _from_format_3(values)
-        elif values.get("format") != FORMAT:
-            raise ValueError("it was written by another version")
-        values.pop("format", None)
-        if not 0 < values["temperature"] < float("inf"):
-            raise ValueError("its temperature is not above 0")
-        base = values.pop("base")
-        return cls(**values, base=Base(**base) if base else None)
-
-
-def _from_format_3(old: dict[str, Any]) -> dict[str, Any]:
-    ranks = old["vocabulary"]
-    kept = ("max_length", "pad_to", "truncate", "lora", "base", "temperature", "note")
-    return {
-        **{key: old[key] for key in kept},
-        "backbone": {"family": "gpt2", **old["backbone"], "causal": old["causal"]},
-        "pooling": {"name": old["pooling"], "options": {}},
-        "tokenizer": {"kind": "tiktoken", "ranks": ranks} if ranks else load_tokenizer("gpt2").state(),
-        "task": {"kind": "single_label", "classes": old["class_names"]},
-    }
 
 
 def pooling_state(pooling: Pooling) -> dict[str, Any]:
@@ -177,6 +98,11 @@ def open_artifact(path: Path) -> Artifact:
         UserError: there is no such file, or it is not a whole artifact of this project.
     """
     expect_there(path)
+    if (path / ONNX_FILE).is_file():
+        raise UserError(
+            f"checkpoint: {path} is an export to ONNX, which only predict and TextClassifier.load take. Give the "
+            f"checkpoint that it was exported from."
+        )
     try:
         return _open_bundle(path) if path.is_dir() else _open_checkpoint(path)
     except UserError:
@@ -195,28 +121,12 @@ def _open_checkpoint(path: Path) -> Artifact:
 def _open_bundle(path: Path) -> Artifact:
     from safetensors.torch import load_file
 
-    values = json.loads((path / SPEC_FILE).read_text(encoding="utf-8"))
-    stored = values.pop("checksum", None)
-    if stored is None:
+    values, checked = read_spec(path, [path / WEIGHTS_FILE])
+    if not checked:
         log.warning("%s was saved without a checksum: damage to it would not be noticed. Save it again.", path)
-    elif stored != _checksum(values, path / WEIGHTS_FILE):
-        raise ValueError("it is damaged, or was changed by hand: its checksum is another one")
     spec = Spec.from_plain(values)
     tensors = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS_FILE).items()}
     return Artifact(path, spec, tensors, {})
-
-
-def _checksum(values: Mapping[str, Any], weights: Path) -> str:
-    """Of the values and the file of weights, as a bundle keeps it: reading takes about 1 s/GB."""
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    with weights.open("rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _write_spec(folder: Path, values: Mapping[str, Any]) -> None:
-    checked = {**values, "checksum": _checksum(values, folder / WEIGHTS_FILE)}
-    write_text(folder / SPEC_FILE, json.dumps(checked, ensure_ascii=False, indent=1) + "\n")
 
 
 def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
@@ -243,7 +153,7 @@ def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
             save_file(tensors, part / WEIGHTS_FILE, {"format": "pt"})
         except SafetensorError as error:  # which does not say what the system said
             raise not_written(folder, OSError(first_line(error))) from error
-        _write_spec(part, replace(spec, base=None).plain())
+        write_spec(part, replace(spec, base=None).plain(), [part / WEIGHTS_FILE])
 
 
 def _narrow(tensor: Tensor) -> Tensor:
@@ -260,7 +170,7 @@ def store_temperature(path: Path, temperature: float) -> None:
     """
     path = path.resolve()
     if path.is_dir():
-        _write_spec(path, replace(open_artifact(path).spec, temperature=temperature).plain())
+        write_spec(path, replace(open_artifact(path).spec, temperature=temperature).plain(), [path / WEIGHTS_FILE])
         return
     checkpoint = torch_files.load(path)
     checkpoint[KEY]["temperature"] = temperature

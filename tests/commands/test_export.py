@@ -49,8 +49,8 @@ def test_bundle_opens_where_the_weights_that_it_was_trained_on_have_moved(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--to", "hf", "--out", "x", "--examples", "e.txt"], "--examples is for --to html, not for --to hf"),
-        (["--to", "html", "--out", "x", "--license", "mit"], "--license is for --to hf, not for --to html"),
+        (["--to", "hf", "--out", "x", "--int8"], "--int8 is for --to onnx, not for --to hf"),
+        (["--to", "onnx", "--out", "x", "--license", "mit"], "--license is for --to hf, not for --to onnx"),
         (["--to", "html", "--out", "x", "--push", "me/x"], "--push is for --to hf, not for --to html"),
         (["--to", "hf", "--out", "x", "--public"], "--public says how to --push NAME"),
         (["--to", "pdf", "--out", "x"], "invalid choice: 'pdf'"),
@@ -79,11 +79,11 @@ def test_no_checkpoint_and_a_folder_in_use_are_told(tmp_path: Path) -> None:
 
 def test_missing_library_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def no_library(name: str) -> None:
-        raise ImportError("No module named 'transformers'")
+        raise ImportError("No module named 'onnxruntime'")
 
     monkeypatch.setattr(module.importlib, "import_module", no_library)
-    with pytest.raises(module.UserError, match=r"--to hf needs the extra encoders: pip install -e \"\.\[encoders\]\""):
-        module.write(None, "hf", tmp_path, {})
+    with pytest.raises(module.UserError, match=r"--to onnx needs the extra onnx: pip install -e \"\.\[onnx\]\""):
+        module.write(None, "onnx", tmp_path, {})
 
 
 def test_default_of_own_data_is_refused_with_what_to_train_with(train: Callable[..., Run], tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ TARGETS = {
     "hf": Target(
         "hugging_face", "encoders", 'pipeline("text-classification", model="{out}", truncation=True) opens it'
     ),
+    "onnx": Target("onnx", "onnx", 'TextClassifier.load("{out}") opens it'),
     "html": Target("html", "encoders", "a browser opens the page in it"),
 }
 
@@ -47,15 +48,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--to",
         choices=tuple(TARGETS),
         required=True,
-        help="bundle: what TextClassifier.load opens; hf: what transformers opens; html: one page that needs no server",
+        help="bundle: what TextClassifier.load opens; hf: what transformers opens; onnx: what onnxruntime runs; "
+        "html: one page that needs no server",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder, new or empty")
+    parser.add_argument("--int8", action="store_true", help="onnx: weights in 8 bits")
     parser.add_argument("--examples", type=Path, metavar="FILE", help="html: texts to click on, one a line")
     parser.add_argument("--license", help="hf: what the model card says, as the Hub writes it, such as cc-by-4.0")
     parser.add_argument("--push", metavar="NAME", help="hf: upload it to this repository of the Hugging Face Hub")
     parser.add_argument("--public", action="store_true", help="hf: the repository may be public (default: private)")
     options = parser.parse_args(arguments)
-    for target, names in {"html": ("examples",), "hf": ("license", "push", "public")}.items():
+    for target, names in {"onnx": ("int8",), "html": ("examples",), "hf": ("license", "push", "public")}.items():
         given = [name for name in names if getattr(options, name)]
         if given and options.to != target:
             parser.error(f"--{given[0]} is for --to {target}, not for --to {options.to}")
@@ -106,6 +109,8 @@ def expect_free(folder: Path) -> Path:
 
 def of_target(options: argparse.Namespace) -> dict[str, Any]:
     """The options that the module of a target takes."""
+    if options.to == "onnx":
+        return {"int8": options.int8}
     if options.to == "html" and options.examples:
         try:
             return {"examples": UnlabelledTexts(str(options.examples)).read()}

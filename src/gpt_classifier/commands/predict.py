@@ -100,12 +100,10 @@ def main(arguments: list[str] | None = None) -> None:
                 )
             from tqdm import tqdm  # once the input is known to be one: torch takes seconds
 
-            from gpt_classifier.device import prepare_process
-            from gpt_classifier.inference.predictor import Predictor
+            from gpt_classifier.inference.opening import open_predictor
 
-            prepare_process()
             import_modules(options.modules)
-            predictor = Predictor.open(path, weights=options.weights, verify=options.verify)
+            predictor = open_predictor(path, options.weights, options.verify)
             print(f"checkpoint {path}", file=sys.stderr)
             if predictor.note:
                 print(printable(predictor.note), file=sys.stderr)

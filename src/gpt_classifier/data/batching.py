@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,10 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from gpt_classifier.device import evaluation_tokens
-
-PadTo = int | Literal["batch"]
-Part = tuple[list[int], int]
-"""Rows of the dataset and the length that they are padded to."""
+from gpt_classifier.tokenizers.padding import PadTo, Part, evaluation_parts, padded
 
 
 class Batch(NamedTuple):
@@ -40,10 +37,8 @@ class Batch(NamedTuple):
 
 def pad(rows: Sequence[np.ndarray], length: int, pad_id: int) -> tuple[Tensor, Tensor]:
     """Right-pad token rows: `(B, length)` int32 ids and `(B,)` int64 numbers of real tokens."""
-    ids = np.full((len(rows), length), pad_id, dtype=np.int32)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-    return torch.from_numpy(ids), torch.tensor([len(row) for row in rows])
+    ids, lengths = padded(rows, length, pad_id)
+    return torch.from_numpy(ids), torch.from_numpy(lengths)
 
 
 class TokenDataset(Dataset):
@@ -180,10 +175,7 @@ EVALUATION_TOKENS = evaluation_tokens("cpu")  # of a batch of messages of like l
 
 
 class EvaluationBatches(_Batches):
-    """All messages once; processes take turns batch by batch.
-
-    Where batches are padded to their longest message, messages are sorted by length and a batch takes as many as fit
-    into `budget` tokens, unless `in_order` asks for batches of `batch_size` as the messages come.
+    """All messages once, cut as `evaluation_parts` does; processes take turns batch by batch.
 
     Every process makes the same number of steps: one that runs out repeats the first batch, and whoever gathers
     the results keeps one for each index.
@@ -209,22 +201,7 @@ class EvaluationBatches(_Batches):
         budget: int = EVALUATION_TOKENS,
     ) -> None:
         super().__init__(lengths, batch_size, pad_to, rank, world_size)
-        self.budget = budget
-        self.batches = list(self._cut(in_order or pad_to != "batch"))
-
-    def _cut(self, in_order: bool) -> Iterator[list[int]]:
-        if in_order:
-            for start in range(0, len(self.lengths), self.batch_size):
-                yield list(range(start, min(start + self.batch_size, len(self.lengths))))
-            return
-        batch: list[int] = []
-        for i in np.argsort(self.lengths, kind="stable").tolist():
-            if batch and (len(batch) + 1) * self.lengths[i] > self.budget:
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
+        self.batches = list(evaluation_parts(lengths, batch_size, pad_to, in_order, budget))
 
     def __len__(self) -> int:
         return -(-len(self.batches) // self.world_size)
@@ -232,5 +209,4 @@ class EvaluationBatches(_Batches):
     def _parts(self) -> Iterator[Part]:
         for turn in range(len(self)):
             place = turn * self.world_size + self.rank
-            batch = self.batches[place if place < len(self.batches) else 0]
-            yield batch, self.padded_length(batch)
+            yield self.batches[place if place < len(self.batches) else 0]

@@ -14,12 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from gpt_classifier import __version__
-from gpt_classifier.artifact import Spec
 from gpt_classifier.checkpoints import run_folder
 from gpt_classifier.errors import printable
 from gpt_classifier.evaluation.messages import origin
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.spec import Spec
 
 NAMES = {"accuracy": "accuracy", "macro F1": "f1", "AUROC": "roc_auc"}
 """Of metrics: in `evaluation.json`, and on the Hub."""

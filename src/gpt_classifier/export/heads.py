@@ -17,7 +17,7 @@ Tensors = dict[str, Tensor]
 TOLERANCE = 1e-5
 """Of logits, and of probabilities."""
 
-ELSEWHERE = "--to bundle takes the classifier as it is."
+ELSEWHERE = "--to bundle and --to onnx take the classifier as it is."
 
 
 def shift_for(weight: Tensor, bias: Tensor, before: Tensor) -> Tensor:

@@ -1,41 +1,33 @@
-"""An opened classifier: texts in, logits and probabilities out."""
+"""An opened classifier on a device, through torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gpt_classifier.artifact import Artifact, Spec, open_artifact
-from gpt_classifier.data.batching import EvaluationBatches, pad
+from gpt_classifier.artifact import Artifact, open_artifact
 from gpt_classifier.device import best_device, evaluation_tokens, has_native_bf16, warn_if_emulated
 from gpt_classifier.errors import UserError, expect_one_of, first_line
+from gpt_classifier.inference.text_predictor import TextPredictor
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import hold_frozen
 from gpt_classifier.models.lora import merge
-from gpt_classifier.tables.texts import list_of
+from gpt_classifier.spec import Spec
 from gpt_classifier.tasks import task_from_state
-from gpt_classifier.tokenizers import tokenizer_from_state
-from gpt_classifier.tokenizers.cutting import TextTooLong, beginning
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 
-class Predictor:
+class Predictor(TextPredictor):
     """A fine-tuned classifier on a device, without anything of its training.
 
     Args:
         model: the classifier; adapters are folded into it, and it is switched to evaluation.
         spec: what prediction needs beside weights.
         precision: `auto` for bfloat16 products where the hardware multiplies it natively, `32-true`, or `bf16-mixed`.
-
-    Attributes:
-        classes: C names, sorted: the order of the columns of everything here.
-        temperature: logits are divided by it for probabilities; 1 unless it was calibrated.
-        note: what every report on its data must say, or an empty string.
 
     Raises:
         UserError: there is no such precision.
@@ -48,13 +40,9 @@ class Predictor:
         self.model = model.requires_grad_(False).eval()
         self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device.type))
         hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)
-        self.spec = spec
-        self.tokenizer = tokenizer_from_state(spec.tokenizer)
         self.task = task_from_state(spec.task)
-        self.classes = sorted(self.task.classes)
-        self._order = [self.task.classes.index(name) for name in self.classes]
-        self.temperature = spec.temperature
-        self.note = spec.note
+        budget = evaluation_tokens(self.device.type)
+        super().__init__(spec, model.pooling.windows, model.pooling.reads_padding, budget)
 
     @classmethod
     def open(
@@ -105,84 +93,10 @@ class Predictor:
         """Calibrated probabilities `(N, C)` from logits `(N, C)`."""
         return self.task.probabilities(torch.from_numpy(logits) / self.temperature).numpy()
 
-    def predict(self, texts: Sequence[str]) -> np.ndarray:
-        """The most probable class name of each text, `(N,)`.
-
-        Raises:
-            UserError: an empty text.
-        """
-        return np.array(self.classes)[self.logits(self.token_rows(texts)).argmax(axis=1)]
-
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities of all classes, `(N, C)` float32.
-
-        What else is asked at the same time, and in which order, makes no difference of more than 1e-5 in float32, or
-        0.01 in bfloat16.
-
-        Raises:
-            UserError: an empty text.
-        """
-        return self.probabilities(self.logits(self.token_rows(texts)))
-
-    def logits(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """Logits before calibration, `(N, C)` float32.
-
-        Rows are padded as in training. With a pooling that reads padding and batches that were padded to their
-        longest text, each text is read alone, without padding.
-
-        Args:
-            rows: token ids, as `token_rows` makes them.
-        """
-        found = np.empty((len(rows), len(self.classes)), dtype=np.float32)
-        alone = self.model.pooling.reads_padding and self.spec.pad_to == "batch"
-        lengths_of_rows = np.array([len(row) for row in rows], dtype=np.int64)
-        pad_to: Any = self.spec.pad_to
-        budget = evaluation_tokens(self.device.type)
-        for chosen, T in EvaluationBatches(lengths_of_rows, 1 if alone else 32, pad_to, in_order=alone, budget=budget):
-            ids, lengths = pad([rows[i] for i in chosen], T, self.tokenizer.pad_id)
-            with self.computing():
-                logits = self.model(ids.to(self.device), lengths.to(self.device))  # (B, C)
-            found[chosen] = self.in_order(logits).cpu().numpy()
-        return found
-
-    def token_rows(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token ids of each text, cut as in training.
-
-        Args:
-            texts: a list, a tuple, a numpy array of one dimension or a pandas Series of N strings, none empty.
-
-        Raises:
-            UserError: it is something else, such as one text, a table or a generator; a text is empty; or it is longer
-                than a classifier reads that was trained with `data.truncate=error`.
-        """
-        texts = list_of("texts", texts)
-        for i, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                what = "empty" if isinstance(text, str) else f"{type(text).__name__}, not text"
-                raise UserError(f"text {i + 1} of {len(texts)} is {what}; a classifier needs something to read.")
-        try:
-            return self._encode(texts)
-        except TextTooLong as error:
-            raise UserError(
-                f"The text that begins {beginning(texts[error.index])} has {error.tokens:,} tokens, but this "
-                f"classifier reads {self.spec.max_length:,} at most, as it was trained with data.truncate=error. "
-                f"Shorten the text, or train with data.truncate=head, tail or head_tail, or a larger data.max_length."
-            ) from error
-
-    def why_too_long(self, text: str) -> str:
-        """Why `token_rows` refuses a text that is not empty: for its length alone; or an empty string."""
-        if self.spec.truncate == "error":
-            try:
-                self._encode([text])
-            except TextTooLong as error:
-                return f"the text is too long: {error.tokens:,} tokens, where {self.spec.max_length:,} are read at most"
-        return ""
-
-    def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        windows = self.model.pooling.windows
-        options: Any = {} if windows is None else {"windows": windows}
-        truncate: Any = self.spec.truncate
-        return self.tokenizer.encode(texts, self.spec.max_length, truncate, **options)[0]
+    def batch_logits(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        with self.computing():
+            logits = self.model(torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device))
+        return logits.cpu().numpy()
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -3,21 +3,25 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpt_classifier.artifact import Artifact, Spec, open_artifact, save_bundle
 from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import UserError
-from gpt_classifier.inference.predictor import Predictor
-from gpt_classifier.models.classifier import Classifier
-from gpt_classifier.models.lora import merge
-from gpt_classifier.models.pooling import Pooling
+from gpt_classifier.inference.onnx_predictor import OnnxPredictor, expect_onnx, is_onnx
+from gpt_classifier.inference.text_predictor import TextPredictor
+from gpt_classifier.spec import Spec
 from gpt_classifier.tables.texts import list_of
+
+if TYPE_CHECKING:  # with torch, which an export to ONNX does without
+    from gpt_classifier.artifact import Artifact
+    from gpt_classifier.models.classifier import Classifier
+    from gpt_classifier.models.pooling import Pooling
 
 
 class TextClassifier:
@@ -62,15 +66,15 @@ class TextClassifier:
     """
 
     _estimator_type = "classifier"
-    _predictor: Predictor | None = None
-    _artifact: Artifact | None = None
+    _predictor: TextPredictor | None = None
+    _artifact: "Artifact | None" = None
     _base_weights: Path | None = None  # where the frozen weights are, if they were moved
 
     def __init__(
         self,
         model: str = "gpt2-nano",
         freeze: str = "last_block",
-        pooling: str | Callable[[int], Pooling] | None = None,
+        pooling: "str | Callable[[int], Pooling] | None" = None,
         epochs: int | None = None,
         lr: float | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
@@ -161,19 +165,20 @@ class TextClassifier:
         Raises:
             UserError: texts or labels that can't be trained on, or a parameter out of its range.
         """
-        from gpt_classifier.inference.fitting import fit  # seconds of imports that prediction does not need
+        with _needs_torch("fit"):
+            from gpt_classifier.inference.fitting import fit  # seconds of imports that prediction does not need
+            from gpt_classifier.inference.predictor import Predictor
 
         fitted = fit(self.get_params(), list_of("texts", texts), list_of("labels", labels), sample_weight)
-        self._adopt(fitted.artifact, Predictor(fitted.model, fitted.artifact.spec, self.precision), fitted.classes)
+        self._artifact, self._base_weights = fitted.artifact, None
+        self._adopt(Predictor(fitted.model, fitted.artifact.spec, self.precision), fitted.classes)
         self.history_ = fitted.history
         self.best_score_ = fitted.score
         if fitted.interrupted:
             raise KeyboardInterrupt
         return self
 
-    def _adopt(self, artifact: Artifact, predictor: Predictor, classes: np.ndarray) -> None:
-        self._artifact = artifact
-        self._base_weights = None
+    def _adopt(self, predictor: TextPredictor, classes: np.ndarray) -> None:
         self._predictor = predictor
         self.classes_ = classes
         self._order = [predictor.classes.index(str(name)) for name in classes]
@@ -191,12 +196,14 @@ class TextClassifier:
         precision: str = "auto",
         verify: bool = False,
     ) -> "TextClassifier":
-        """Open a checkpoint of a run, or what `save` wrote, without executing anything that it contains.
+        """Open a checkpoint of a run, what `save` wrote, or an export to ONNX; nothing in it is executed.
+
+        An export to ONNX needs no torch. It predicts, and can't be saved.
 
         Args:
-            path: `best.ckpt` or `last.ckpt` of a run, the run's folder, or a folder that `save` wrote; or `latest`, the
-                run below `outputs/` that finished last.
-            device: where to compute; `None` for the best device there is.
+            path: `best.ckpt` or `last.ckpt` of a run, the run's folder, or a folder that `save` or `export --to onnx`
+                wrote; or `latest`, the run below `outputs/` that finished last.
+            device: where to compute; `None` for the best device there is, or the CPU for an export.
             weights: the pretrained weights that were fine-tuned, if they are no longer where training found them.
             precision: as for `TextClassifier`.
             verify: read all pretrained weights to check them, even if they were checked before and seem unchanged.
@@ -205,13 +212,26 @@ class TextClassifier:
             UserError: there is no such file, it is not a whole checkpoint of this project, or the pretrained weights
                 that it builds on are missing or other ones.
         """
+        place = find_checkpoint(os.fspath(path), Path("outputs"))
+        artifact: Artifact | None = None
         given = Path(weights).expanduser() if weights else None
-        artifact = open_artifact(find_checkpoint(os.fspath(path), Path("outputs")))
-        predictor = Predictor.of(artifact, device, given, precision, verify)
-        classifier = cls(precision=precision, device=device).set_params(**artifact.spec.choices)
-        classes = sorted(map(int, predictor.classes)) if artifact.spec.whole_numbers else predictor.classes
-        classifier._adopt(artifact, predictor, np.array(classes))
+        predictor: TextPredictor
+        if is_onnx(place):
+            expect_onnx(place, device, precision)
+            predictor = OnnxPredictor.open(place)
+        else:
+            with _needs_torch("opening a checkpoint"):
+                from gpt_classifier.artifact import open_artifact
+                from gpt_classifier.inference.predictor import Predictor
+
+            artifact = open_artifact(place)
+            predictor = Predictor.of(artifact, device, given, precision, verify)
+        spec = predictor.spec
+        classifier = cls(precision=precision, device=device).set_params(**spec.choices)
+        classifier._artifact = artifact
         classifier._base_weights = given
+        classes = sorted(map(int, predictor.classes)) if spec.whole_numbers else predictor.classes
+        classifier._adopt(predictor, np.array(classes))
         return classifier
 
     load = from_checkpoint
@@ -225,19 +245,28 @@ class TextClassifier:
         Raises:
             UserError: it is not fitted, or the place is taken or can't be written.
         """
-        save_bundle(Path(path).expanduser(), *self.whole())
+        spec, model = self.whole()
+        from gpt_classifier.artifact import save_bundle
 
-    def whole(self) -> tuple[Spec, Classifier]:
+        save_bundle(Path(path).expanduser(), spec, model)
+
+    def whole(self) -> "tuple[Spec, Classifier]":
         """What it consists of, for `gpt_classifier.export`: what prediction needs beside weights, and all weights.
 
         Returns:
             With `temperature`; and the model as it was trained, on the CPU, adapters folded in.
 
         Raises:
-            UserError: it is not fitted.
+            UserError: it is not fitted, or was opened from an export to ONNX.
         """
         self._fitted()
-        assert self._artifact is not None
+        if self._artifact is None:
+            raise UserError(
+                "This TextClassifier was opened from an export to ONNX, which predicts alone. Copy its folder to save "
+                "it, or open the checkpoint that it was exported from."
+            )
+        from gpt_classifier.models.lora import merge
+
         model = self._artifact.build(self._base_weights)  # not as it was converted for computing
         merge(model)
         return replace(self._artifact.spec, lora=None, temperature=self.temperature), model
@@ -249,7 +278,7 @@ class TextClassifier:
 
     # prediction
 
-    def _fitted(self) -> Predictor:
+    def _fitted(self) -> TextPredictor:
         if self._predictor is None:
             message = "This TextClassifier is not fitted yet: call fit, or open a trained one with load."
             if "sklearn" in sys.modules:  # whose procedures expect their own error
@@ -303,3 +332,21 @@ class TextClassifier:
             raise UserError(f"score: expected a label for each of {len(texts)} texts, but there are {len(labels)}.")
         right = [str(found) == str(label) for found, label in zip(self.predict(texts), labels, strict=True)]
         return float(np.average(right, weights=sample_weight))
+
+
+@contextmanager
+def _needs_torch(what: str) -> Iterator[None]:
+    """Inside, modules are imported that an export to ONNX does without.
+
+    Raises:
+        UserError: torch is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "gpt_classifier":
+            raise
+        raise UserError(
+            f"{what} needs {error.name}, which is not installed; without it only an export to ONNX can be opened. "
+            f"Install the package with all that it depends on: pip install gpt-classifier."
+        ) from error

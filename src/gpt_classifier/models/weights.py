@@ -15,7 +15,6 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +32,6 @@ from gpt_classifier.models.limits import expect_weights
 log = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Base:
-    """The file that frozen weights come from, so that a checkpoint need not repeat them.
-
-    Args:
-        path: file or folder, absolute.
-        hub: repository on the Hugging Face Hub that it was fetched from, if it was.
-        sha256: of its content, see `content_hash`.
-        revision: commit, tag or branch of `hub`; `None` is its main branch.
-    """
-
-    path: str
-    hub: str | None
-    sha256: str
-    revision: str | None = None
 
 
 def locate_weights(weights: str, hub: str | None = None, revision: str | None = None) -> Path | None:

@@ -10,9 +10,10 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import wrap
 
 from gpt_classifier.activations.frozen_prefix import FrozenPrefix
-from gpt_classifier.artifact import KEY, Spec
+from gpt_classifier.artifact import KEY
 from gpt_classifier.data.batching import Batch
 from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.spec import Spec
 from gpt_classifier.tasks import Metrics, Task, scalars
 from gpt_classifier.training.predictions import Outputs, SplitPredictions
 

@@ -12,13 +12,14 @@ from markupsafe import Markup
 from torch import Tensor
 
 from gpt_classifier import pages
-from gpt_classifier.artifact import Spec, pooling_text
+from gpt_classifier.artifact import pooling_text
 from gpt_classifier.atomic import write_text
 from gpt_classifier.errors import UserError
 from gpt_classifier.export.html.packing import pack
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.pooling import IN_WINDOWS
+from gpt_classifier.spec import Spec
 from gpt_classifier.tokenizers.byte_level import ranks_from_text
 
 FILE = "classifier.html"
@@ -52,12 +53,12 @@ def why_not(spec: Spec, model: Classifier) -> str:
     if backbone["family"] != "gpt2":
         return (
             f"expected a GPT, but the model is a {backbone['architecture']}, which the page has no code for. Export it "
-            f"with --to bundle or --to hf, or train with model=gpt2-nano."
+            f"with --to onnx or --to hf, or train with model=gpt2-nano."
         )
     if tokenizer != "tiktoken":
         return (
-            f"expected GPT-2's byte-level BPE, but the tokenizer is of the kind {tokenizer}. Export it with --to "
-            f"bundle, or train with model.tokenizer=gpt2-nano."
+            f"expected GPT-2's byte-level BPE, but the tokenizer is of the kind {tokenizer}. Export it with --to onnx, "
+            f"or train with model.tokenizer=gpt2-nano."
         )
     if task != "single_label":
         return f"expected the task single_label, but it is {task}. Train with task=single_label."
@@ -69,13 +70,13 @@ def why_not(spec: Spec, model: Classifier) -> str:
     if backbone["n_embd"] // backbone["n_head"] % 4:
         return (
             f"expected attention heads of a multiple of 4 numbers, but the model has {backbone['n_head']} heads in a "
-            f"width of {backbone['n_embd']}. Export it with --to bundle, or train with model=gpt2-nano."
+            f"width of {backbone['n_embd']}. Export it with --to onnx, or train with model=gpt2-nano."
         )
     parameters = sum(tensor.numel() for tensor in model.state_dict().values())
     if parameters > MOST_PARAMETERS:
         return (
             f"expected at most {MOST_PARAMETERS:,} parameters, but the model has {parameters:,}: a browser can't hold "
-            f"them as one page. Export it with --to bundle, or train with model=gpt2-nano or model=gpt2-small."
+            f"them as one page. Export it with --to onnx, or train with model=gpt2-nano or model=gpt2-small."
         )
     return ""
 

@@ -1,0 +1,26 @@
+"""Whatever predicts, as commands open it."""
+
+from pathlib import Path
+
+from gpt_classifier.inference.onnx_predictor import OnnxPredictor, is_onnx
+from gpt_classifier.inference.text_predictor import TextPredictor
+
+
+def open_predictor(path: Path, weights: Path | None = None, verify: bool = False) -> TextPredictor:
+    """Open a checkpoint, a bundle or an export to ONNX, in a process that is the command's alone: it may be changed.
+
+    Args:
+        path: of the file or folder.
+        weights: the pretrained weights that were fine-tuned, if they are no longer where training found them.
+        verify: read all pretrained weights to check them.
+
+    Raises:
+        UserError: it can't be opened.
+    """
+    if is_onnx(path):
+        return OnnxPredictor.open(path)
+    from gpt_classifier.device import prepare_process  # with torch
+    from gpt_classifier.inference.predictor import Predictor
+
+    prepare_process()
+    return Predictor.open(path, weights=weights, verify=verify)
