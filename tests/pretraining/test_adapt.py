@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from gpt_classifier.commands import main as command
 from gpt_classifier.commands.adapt import main
 from gpt_classifier.config import compose
 from gpt_classifier.data.prepare import fold
+from gpt_classifier.errors import OptionError
 from gpt_classifier.models.gpt import GPT, GPTConfig
 from gpt_classifier.pretraining import adaptation
 from gpt_classifier.pretraining.adaptation import TRANSDUCTIVE, hold_out, texts_of
@@ -335,6 +337,27 @@ def test_fit_learns_from_its_texts_first_and_what_it_saves_needs_no_cache(
     monkeypatch.setattr(AdaptationModule, "_measured", interrupt)
     with pytest.raises(KeyboardInterrupt):  # not a SystemExit, which would end a notebook
         TextClassifier(overrides=[*given, "adaptation.seed=9"], **params).fit(texts(), labels)
+
+
+def test_fit_learns_from_unlabelled_texts_too(base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[str] = []
+
+    def watched(given: list[str], *arguments: Any) -> list[bool]:
+        learned.extend(given)
+        return hold_out(given, *arguments)
+
+    monkeypatch.setattr(adaptation, "hold_out", watched)
+    labels = ["ham", "spam"] * 30
+    params = {"weights": tmp_path / "base", "device": "cpu", "epochs": 1, "validation": 0}
+    classifier = TextClassifier(overrides=[*base[1:-1], *QUICK], **params)
+    more = [f"nobody labelled {'x' * (i + 1)}" for i in range(9)]
+    classifier.fit(texts(), labels, unlabelled=pd.Series(more, index=range(5, 14)))
+    assert sorted(learned) == sorted([*texts(), *more])
+    with pytest.raises(OptionError, match=r"unlabelled: expected str that are not empty, but it is '' in place 1"):
+        classifier.fit(texts(), labels, unlabelled=["a", ""])
+    classifier.set_params(overrides=[*base[1:-1], *QUICK, "data.adapt=train"])
+    with pytest.raises(OptionError, match=r"data\.adapt: expected all_unlabelled where unlabelled is given"):
+        classifier.fit(texts(), labels, unlabelled=more)
 
 
 def test_weights_of_other_texts_make_room(

@@ -58,7 +58,11 @@ class Fitted:
 
 
 def fit(
-    params: Mapping[str, Any], texts: list[Any], labels: list[Any], sample_weight: Sequence[float] | None
+    params: Mapping[str, Any],
+    texts: list[Any],
+    labels: list[Any],
+    sample_weight: Sequence[float] | None,
+    unlabelled: Sequence[str] | None = None,
 ) -> Fitted:
     """Fine-tune on labelled texts.
 
@@ -67,6 +71,7 @@ def fit(
         texts: N of them.
         labels: N classes.
         sample_weight: `(N,)`, or `None`.
+        unlabelled: texts that the model learns from first, or `None`.
 
     Raises:
         UserError: texts, labels or parameters that can't be trained with. KeyboardInterrupt: before the first epoch's
@@ -76,8 +81,15 @@ def fit(
         raise OptionError("labels", f"one for each of {len(texts)} texts", len(labels))
     classes = _classes(labels)
     weights = _weights(params["class_weight"], sample_weight, labels, classes)
-    source = Texts(texts, [str(label) for label in labels], weights)
+    source = Texts(
+        texts, [str(label) for label in labels], weights, unlabelled=() if unlabelled is None else unlabelled
+    )
     config = configure(params)
+    if unlabelled is not None:
+        if config.data.adapt == "train":
+            hint = "Leave out unlabelled, or the override."
+            raise OptionError("data.adapt", "all_unlabelled where unlabelled is given", "train", hint)
+        config.data.adapt = "all_unlabelled"
     chosen = {name: params[name] for name in ("model", "freeze", "pooling") if isinstance(params[name], str)}
     context = RunContext(
         folder=None,

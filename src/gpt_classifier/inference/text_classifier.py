@@ -150,7 +150,11 @@ class TextClassifier:
     # training
 
     def fit(
-        self, texts: Sequence[str], labels: Sequence[Any], sample_weight: Sequence[float] | None = None
+        self,
+        texts: Sequence[str],
+        labels: Sequence[Any],
+        sample_weight: Sequence[float] | None = None,
+        unlabelled: Sequence[str] | None = None,
     ) -> "TextClassifier":
         """Fine-tune on labelled texts. Ctrl-C keeps the best weights so far and is raised on.
 
@@ -158,6 +162,9 @@ class TextClassifier:
             texts: a list, a numpy array or a pandas Series of N non-empty strings.
             labels: their N classes, strings or whole numbers, at least two different ones.
             sample_weight: `(N,)`, how much each text counts in training; `None` for all alike.
+            unlabelled: texts without labels, which a GPT learns to continue first, with the training texts
+                (`data.adapt=all_unlabelled`, see docs/pretraining.md); those that are near-duplicates of a validation
+                text are left out. `None` for none.
 
         Returns:
             The classifier itself.
@@ -169,7 +176,7 @@ class TextClassifier:
             from gpt_classifier.inference.fitting import fit  # seconds of imports that prediction does not need
             from gpt_classifier.inference.predictor import Predictor
 
-        fitted = fit(self.get_params(), list_of("texts", texts), list_of("labels", labels), sample_weight)
+        fitted = fit(self.get_params(), list_of("texts", texts), list_of("labels", labels), sample_weight, unlabelled)
         self._artifact, self._base_weights = fitted.artifact, None
         self._adopt(Predictor(fitted.model, fitted.artifact.spec, self.precision), fitted.classes)
         self.history_ = fitted.history

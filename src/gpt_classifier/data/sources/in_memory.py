@@ -22,6 +22,7 @@ class Texts:
         labels: a class for each: strings or whole numbers.
         weights: of each message in the training loss, at least 0; `None` for equal ones.
         groups: what each belongs to, such as a customer, for `split=grouped`; `None` for none.
+        unlabelled: texts without a label, for `data.adapt=all_unlabelled`.
 
     Raises:
         OptionError: a value or a number of values is not as expected.
@@ -33,13 +34,11 @@ class Texts:
         labels: Sequence[Any],
         weights: Sequence[float] | None = None,
         groups: Sequence[Any] | None = None,
+        unlabelled: Sequence[str] = (),
     ) -> None:
-        frame = pd.DataFrame({"text": pd.Series(list_of("texts", texts), dtype=object)})
+        frame = pd.DataFrame({"text": pd.Series(_usable("texts", texts), dtype=object)})
         if frame.empty:
             raise OptionError("texts", "at least one text", "an empty sequence")
-        for place, text in enumerate(frame["text"]):
-            if reason := why_no_text(text):
-                raise OptionError("texts", "str that are not empty", f"{text!r} in place {place}: {reason}")
         columns = {"label": labels, "weight": weights, "group": groups}
         for (name, values), option in zip(columns.items(), ("labels", "weights", "groups"), strict=True):
             if values is not None or name == "label":
@@ -51,12 +50,21 @@ class Texts:
         if weights is not None:
             frame["weight"] = _as_weights(frame["weight"])
         self.frame = frame.assign(split=None, row=np.arange(len(frame)))
+        self.unlabelled = _usable("unlabelled", unlabelled)
 
     def prepare(self) -> None:
         pass
 
     def load(self) -> Messages:
-        return Messages(self.frame, in_order(self.frame["label"].unique()))
+        return Messages(self.frame, in_order(self.frame["label"].unique()), unlabelled=self.unlabelled)
+
+
+def _usable(option: str, texts: Sequence[str]) -> list[str]:
+    found = list_of(option, texts)
+    for place, text in enumerate(found):
+        if reason := why_no_text(text):
+            raise OptionError(option, "str that are not empty", f"{text!r} in place {place}: {reason}")
+    return found
 
 
 def _one_for_each(option: str, values: list[Any], number: int) -> pd.Series:
