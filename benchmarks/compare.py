@@ -43,11 +43,11 @@ sys.exit(os.waitstatus_to_exitcode(status))"""
 """A process counts the memory of the one that starts it as its own, so a small one must."""
 
 
-def measure(*arguments: str) -> Measured:
+def measure(*arguments: str, python: str = sys.executable) -> Measured:
     with tempfile.NamedTemporaryFile("r") as peak:
         began = time.perf_counter()
         process = subprocess.run(
-            [sys.executable, "-S", "-c", LAUNCHER, peak.name, sys.executable, *arguments],
+            [sys.executable, "-S", "-c", LAUNCHER, peak.name, python, *arguments],
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
