@@ -185,6 +185,15 @@ def open_artifact(path: Path) -> Artifact:
         raise _not_ours(path, error) from error
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a checkpoint's file, or of both files of a bundle, in hexadecimal: reading takes about 1 s/GB."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else [path / SPEC_FILE, path / WEIGHTS_FILE]:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
 def _open_checkpoint(path: Path) -> Artifact:
     checkpoint = torch_files.load(path)
     spec = Spec.from_plain(checkpoint.pop(KEY))
