@@ -266,6 +266,11 @@ def _add_errors(app: FastAPI) -> None:
     async def of_http(request: Request, error: Any) -> Response:
         return refusal(Refused(error.status_code, str(error.detail)), request.state.request_id, error.headers)
 
+    async def unforeseen(request: Request, error: Any) -> Response:
+        message = "an error that nobody foresaw; the log has it under this id"
+        return refusal(Refused(500, message), request.state.request_id)
+
+    app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(RequestValidationError, not_valid)
     app.add_exception_handler(HTTPException, of_http)

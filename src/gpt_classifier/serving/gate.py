@@ -78,9 +78,6 @@ class Gate:
             raise
         except Exception:
             log.exception("unforeseen", extra={"fields": {"request_id": request_id}})
-            if not status:
-                failed = Refused(500, "an error that nobody foresaw; the log has it under the request id")
-                await refusal(failed, request_id)(scope, receive, tell)
         finally:
             self._told(scope, status, time.perf_counter() - began, {"request_id": request_id, **fields})
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from gpt_classifier.serving.gate import Gate
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-UNRESPONSIVE = (
-    120  # seconds without a sign of life after which a worker is replaced: imports and large models take long
-)
+UNRESPONSIVE = 60  # seconds without a sign of life, as imports may take
 
 
 def application(settings: Settings) -> "Gate":
@@ -101,13 +99,15 @@ class Supervisor(Multiprocess):
                 os.kill(process.pid, signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:
+        if self._measuring is not None and not self._measuring.is_alive():
+            self._measuring = None
+            self._reload()
+        if all(process.process.is_alive() for process in self.processes):
+            return  # uvicorn would ask each for a sign of life, and wait long for one that is killed meanwhile
         from prometheus_client.multiprocess import mark_process_dead
 
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
-        if self._measuring is not None and not self._measuring.is_alive():
-            self._measuring = None
-            self._reload()
         for pid in before - {process.pid for process in self.processes}:
             mark_process_dead(pid)
 
