@@ -18,7 +18,7 @@ LEVELS = (
     ("training",),
     ("inference", "pretraining"),
     ("distillation", "experiments", "evaluation"),
-    ("book", "sweeps", "export"),
+    ("book", "sweeps", "export", "serving"),
     ("commands",),
     ("__main__",),
 )

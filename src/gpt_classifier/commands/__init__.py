@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "put checkpoints and scikit-learn's classifiers side by side",
     "look-inside": "draw attention and the probability after each token of one text",
     "export": "write a classifier as a bundle, a Hugging Face folder, ONNX or one HTML page",
+    "serve": "answer requests over HTTP",
     "generate": "continue a prompt with a pretrained model",
     "zero-shot": "ask a pretrained model without any fine-tuning",
     "adapt": "let a pretrained model learn from texts without labels",

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt_classifier.artifact import WEIGHTS_FILE, Artifact, open_artifact
+from gpt_classifier.artifact import Artifact, open_artifact, sha256_of
 from gpt_classifier.atomic import replacing
 from gpt_classifier.data.sources.messages import in_order
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.paths import near
-from gpt_classifier.spec import SPEC_FILE
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +38,7 @@ class Teacher:
         Raises:
             UserError: it is not a whole artifact of this project.
         """
-        artifact = open_artifact(path)
-        digest = hashlib.sha256()
-        for file in [path] if path.is_file() else [path / SPEC_FILE, path / WEIGHTS_FILE]:
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-        return cls(artifact, digest.hexdigest())
+        return cls(open_artifact(path), sha256_of(path))
 
     @property
     def name(self) -> str:

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from gpt_classifier.artifact import sha256_of
+from gpt_classifier.evaluation.profile import Profile
+from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.inference.text_classifier import TextClassifier
 
 
 def export(classifier: TextClassifier, folder: Path) -> None:
-    """Write what `TextClassifier.load` opens.
+    """Write what `TextClassifier.load` opens, and beside it what its validation messages were like, if that is known.
 
     Args:
         classifier: to write.
@@ -16,3 +19,8 @@ def export(classifier: TextClassifier, folder: Path) -> None:
         UserError: it can't be written.
     """
     classifier.save(folder)
+    if classifier.path is not None and not classifier.path.is_dir():
+        spec, model = classifier.whole()
+        profile = Profile.measure(Predictor(model, spec), classifier.path, sha256_of(folder))
+        if profile is not None:
+            profile.write(folder)

@@ -20,6 +20,9 @@ from gpt_classifier.tasks import task_from_state
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
+EVEN = 16
+"""With fewer rows of a product, or with tokens that are no multiple of it, kernels for the CPU round differently."""
+
 
 class Predictor(TextPredictor):
     """A fine-tuned classifier on a device, without anything of its training.
@@ -94,9 +97,31 @@ class Predictor(TextPredictor):
         return self.task.probabilities(torch.from_numpy(logits) / self.temperature).numpy()
 
     def batch_logits(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        T = ids.shape[1]
+        if not self.model.pooling.reads_padding:
+            ids = np.pad(ids, ((0, 0), (0, self._even(T) - T)), constant_values=self.tokenizer.pad_id)
         with self.computing():
-            logits = self.model(torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device))
+            logits = self._of_batch(torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device))
         return logits.cpu().numpy()
+
+    def _even(self, T: int) -> int:
+        """Tokens that rows of at most T are padded to: a multiple of `EVEN`, or all that the model reads."""
+        even = T + -T % EVEN
+        return even if self.model.pooling.windows is not None else min(even, max(T, self.spec.max_length))
+
+    def _of_batch(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Logits `(B, C)` of token ids `(B, T)`, the same whatever else is in the batch, as far as kernels are.
+
+        In the head each text is one row of a product, so that small batches get further rows there. Before that its
+        tokens are rows, and `_even` sees to it that there are enough. Where the last block computes one position of
+        each text alone, rounding may differ: further rows of that block would cost more than they are worth.
+        """
+        model, B = self.model, len(ids)
+        if B >= EVEN or model.reads_one_position:
+            return model(ids, lengths)
+        features = model.prefix(ids, lengths, model.pooled_depth)
+        rows = torch.arange(EVEN, device=ids.device).clamp_max(B - 1)
+        return model.suffix(features[rows], lengths[rows], model.pooled_depth, ids[rows])[:B]
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -40,6 +40,11 @@ class Classifier(nn.Module):
     def pooled_depth(self) -> int:
         return self.backbone.depth + 1
 
+    @property
+    def reads_one_position(self) -> bool:
+        """Whether pooling reads one position of each text or window, which the last block then computes alone."""
+        return self.pooling.per_window.positions(torch.ones(1, dtype=torch.int64), 1) is not None
+
     def frozen_depth(self) -> int:
         """The depth up to which nothing can change during training: no trainable parameter, no dropout.
 
@@ -54,8 +59,7 @@ class Classifier(nn.Module):
             return self.pooled_depth
         if first is None or first > backbone.depth:
             # kept before the last block where one position is read, which that block then computes alone
-            one_position = self.pooling.per_window.positions(torch.ones(1, dtype=torch.int64), 1) is not None
-            return backbone.depth - one_position
+            return backbone.depth - self.reads_one_position
         return max(0, first - 1)
 
     def compile_blocks(self) -> None:

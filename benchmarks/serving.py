@@ -1,0 +1,281 @@
+"""A server under load: throughput beside predict_proba, latencies, memory, broken requests, a killed worker.
+
+python benchmarks/serving.py outputs/…/checkpoints/best.ckpt texts.csv --parts speed,memory,fuzz,kill
+
+Server and clients are processes of their own and share the machine. Counts are bounded; --requests and --fuzz set them.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 300  # seconds
+KEY = "benchmark-key-of-32-characters-x"
+DIRECT = """import json, sys, time
+from pathlib import Path
+from gpt_classifier.device import prepare_process
+from gpt_classifier.inference.predictor import Predictor
+prepare_process()
+predictor, texts = Predictor.open(Path(sys.argv[1])), json.loads(Path(sys.argv[2]).read_text())
+predictor.predict_proba(texts[:64])
+began = time.perf_counter()
+predictor.predict_proba(texts)
+print(len(texts) / (time.perf_counter() - began))"""
+
+
+class Server:
+    """`gpt-classifier serve`, and where it is."""
+
+    def __init__(self, process: subprocess.Popen, log: Path) -> None:
+        self.process = process
+        self.log = log
+        self.port = int(self.wait_for(r"http://127\.0\.0\.1:(\d+)/docs serves")[-1])
+        self.wait_for('"message": "ready"')
+
+    def wait_for(self, pattern: str, times: int = 1) -> list[str]:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if len(found := re.findall(pattern, self.log.read_text())) >= times:
+                return found
+            time.sleep(0.1)
+        raise RuntimeError(f"no {pattern} in:\n{self.log.read_text()[-5000:]}")
+
+    def workers(self) -> list[int]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if '"message": "ready"' in line]
+        return [line["process"] for line in lines if Path(f"/proc/{line['process']}").exists()]
+
+    def megabytes(self) -> list[float]:
+        """Resident memory of the supervisor and of each worker."""
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in (self.process.pid, *self.workers())]
+        return [round(number * os.sysconf("SC_PAGE_SIZE") / 1e6) for number in pages]
+
+
+@contextmanager
+def serving(checkpoint: Path, *options: str, key: str = "") -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        command = [sys.executable, str(ROOT / "scripts" / "serve.py"), "--checkpoint", str(checkpoint), "--port", "0"]
+        environment = {**os.environ, "GPT_CLASSIFIER_API_KEY": key}
+        with log.open("w") as target:
+            process = subprocess.Popen([*command, *options], stderr=target, env=environment)
+            try:
+                yield Server(process, log)
+            finally:
+                process.terminate()
+                process.wait(PATIENCE)
+
+
+class Client:
+    """One connection that is kept, as plain as can be, so that the load costs little beside the server."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def send(self, head: bytes, body: bytes, slowly: float = 0) -> tuple[int, bytes]:
+        """Status and body of an answer; 0 where the connection ends without one."""
+        try:
+            if self.writer is None or self.writer.is_closing():
+                self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+            assert self.reader is not None
+            self.writer.write(head)
+            for start in range(0, len(body), len(body) if not slowly else 10):
+                self.writer.write(body[start:] if not slowly else body[start : start + 10])
+                await self.writer.drain()
+                await asyncio.sleep(slowly)
+            return await asyncio.wait_for(self._answer(), PATIENCE)
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+            return 0, b""
+
+    async def _answer(self) -> tuple[int, bytes]:
+        assert self.reader is not None
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+        body = await self.reader.readexactly(int(length.group(1)) if length else 0)
+        if b"connection: close" in head.lower():
+            self.close()
+        return int(head.split(b" ", 2)[1]), body
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        self.writer = None
+
+    async def predict(self, asked: dict[str, Any], key: str = "") -> tuple[int, dict[str, Any]]:
+        status, body = await self.send(*request(json.dumps(asked).encode(), key))
+        return status, json.loads(body) if body else {}
+
+
+def request(body: bytes, key: str = "", path: str = "/predict", length: int | None = None) -> tuple[bytes, bytes]:
+    """Head and body of a POST; another length than the body's may be claimed."""
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(body) if length is None else length}"]
+    lines += [f"Authorization: Bearer {key}"] if key else []
+    return ("\r\n".join(lines) + "\r\n\r\n").encode(), body
+
+
+async def load(port: int, texts: list[str], clients: int, requests: int) -> dict[str, float]:
+    """So many requests of one text each, by so many clients at the same time."""
+    todo, seconds, statuses = iter(range(requests)), [], Counter()
+
+    async def ask() -> None:
+        client = Client(port)
+        for i in todo:
+            began = time.perf_counter()
+            status, _ = await client.predict({"text": texts[i % len(texts)]})
+            seconds.append(time.perf_counter() - began)
+            statuses[status] += 1
+        client.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(ask() for _ in range(clients)))
+    rate = requests / (time.perf_counter() - began)
+    quantiles = np.quantile(np.array(seconds) * 1000, [0.5, 0.95, 0.99])
+    named = dict(zip(("p50_ms", "p95_ms", "p99_ms"), quantiles.round(1).tolist(), strict=True))
+    return {"clients": clients, "texts_per_second": round(rate, 1), **named, "failed": requests - statuses[200]}
+
+
+def speed(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump([texts[i % len(texts)] for i in range(options.requests)], file)
+        file.flush()
+        told = subprocess.run(
+            [sys.executable, "-c", DIRECT, str(options.checkpoint), file.name],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    direct = float(told.stdout.splitlines()[-1])
+    rows: list[dict[str, Any]] = [{"clients": "predict_proba", "texts_per_second": round(direct, 1)}]
+    with serving(options.checkpoint, *options.serve) as server:
+        asyncio.run(load(server.port, texts, 8, 200))  # kernels are chosen
+        for clients in (1, 8, 32):
+            rows.append(asyncio.run(load(server.port, texts, clients, options.requests // (1 if clients > 1 else 4))))
+            rows[-1]["of_direct"] = round(rows[-1]["texts_per_second"] / direct, 2)
+    return rows
+
+
+def memory(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
+    with serving(options.checkpoint, *options.serve) as server:
+        rows = [{"requests": 0, "megabytes": server.megabytes()}]
+        for part in range(1, 5):
+            asyncio.run(load(server.port, texts, 32, options.memory // 4))
+            rows.append({"requests": part * options.memory // 4, "megabytes": server.megabytes()})
+    return rows
+
+
+def broken(chance: random.Random) -> tuple[bytes, bytes]:
+    """A request that is hardly ever right: JSON, types, nesting, sizes, lengths, keys."""
+    values = (None, True, -1, 10**400, "", " ", "a", "\ud800", "\x00", [], ["a"], [["a"]], {}, {"text": "a"})
+    names = ("text", "texts", "top", "Text", "", "\ud800")
+    said = json.dumps({chance.choice(names): chance.choice(values) for _ in range(chance.randrange(4))}).encode()
+    body = chance.choice(
+        (
+            said,
+            said[: chance.randrange(len(said) + 1)],
+            chance.randbytes(chance.randrange(300)),
+            chance.choice((b"[", b'{"text":')) * chance.choice((10, 1000, 100_000)),
+            b'{"text": "' + b"a" * chance.choice((10, 10_000, 5_000_000)) + b'"}',
+        )
+    )
+    length = chance.choice((None,) * 8 + (len(body) + 10, 10**9, 10**30))
+    return request(body, chance.choice((KEY,) * 8 + ("", "wrong", KEY + "x")), length=length)
+
+
+async def attack(port: int, number: int) -> dict[str, int]:
+    """Broken requests by eight clients, slow ones among them, while two others ask properly."""
+    chance, statuses, done = random.Random(0), Counter(), asyncio.Event()
+    todo = iter(range(number))
+
+    async def break_it() -> None:
+        for _ in todo:
+            client = Client(port)
+            head, body = broken(chance)
+            slowly = 0.01 if len(body) < 300 and chance.random() < 0.02 else 0
+            try:
+                async with asyncio.timeout(2):  # a body that is shorter than was claimed is waited for
+                    status, _ = await client.send(head, body, slowly)
+            except TimeoutError:
+                status = -1
+            statuses[status] += 1
+            client.close()
+
+    async def ask() -> None:
+        client = Client(port)
+        while not done.is_set():
+            status, said = await client.predict({"text": "a proper one"}, KEY)
+            statuses["proper" if status == 200 and said.get("prediction") else f"lost, {status}"] += 1
+            await asyncio.sleep(0.02)
+        client.close()
+
+    proper = [asyncio.create_task(ask()) for _ in range(2)]
+    await asyncio.gather(*(break_it() for _ in range(8)))
+    done.set()
+    await asyncio.gather(*proper)
+    named = {0: "ended without an answer", -1: "given up by the client"}
+    return {str(named.get(status, status)): count for status, count in sorted(statuses.items(), key=str)}
+
+
+def fuzz(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
+    with serving(options.checkpoint, *options.serve, key=KEY) as server:
+        found = asyncio.run(attack(server.port, options.fuzz))
+        errors = server.log.read_text().count('"message": "unforeseen"')
+    return [{**found, "unforeseen errors": errors, "workers that ended": server.log.read_text().count(" died")}]
+
+
+def kill(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
+    """Of two workers one is killed while sixteen clients ask; each asks again where it got no answer."""
+    with serving(options.checkpoint, *options.serve, "--workers", "2") as server:
+        server.wait_for('"message": "ready"', times=2)
+
+        async def both() -> dict[str, float]:
+            async def end() -> None:
+                await asyncio.sleep(1)
+                os.kill(server.workers()[0], signal.SIGKILL)
+
+            found, _ = await asyncio.gather(load(server.port, texts, 16, options.requests), end())
+            return found
+
+        found = asyncio.run(both())
+        server.wait_for('"message": "ready"', times=3)
+        return [{**found, "workers afterwards": len(server.workers())}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("texts", type=Path, help="a CSV with a column text")
+    parser.add_argument("--parts", default="speed,memory,fuzz,kill")
+    parser.add_argument("--requests", type=int, default=4_000, help="of speed and kill")
+    parser.add_argument("--memory", type=int, default=100_000, help="requests of memory")
+    parser.add_argument("--fuzz", type=int, default=10_000, help="broken requests")
+    parser.add_argument("--serve", nargs=argparse.REMAINDER, default=[], help="options of serve, last")
+    options = parser.parse_args()
+    texts = [text for text in pd.read_csv(options.texts, keep_default_na=False)["text"].astype(str) if text.strip()]
+    parts = {"speed": speed, "memory": memory, "fuzz": fuzz, "kill": kill}
+    for name in options.parts.split(","):
+        for row in parts[name](options, texts):
+            print(name, json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

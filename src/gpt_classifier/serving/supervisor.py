@@ -1,0 +1,161 @@
+"""The process that holds the socket, starts workers, replaces those that end, and passes on what it is asked."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from multiprocessing.context import SpawnProcess
+from typing import TYPE_CHECKING
+
+from uvicorn.config import Config
+from uvicorn.supervisors.multiprocess import Multiprocess
+
+from gpt_classifier.checkpoints import find_checkpoint
+from gpt_classifier.errors import UserError
+from gpt_classifier.serving.logs import CONFIG
+from gpt_classifier.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from gpt_classifier.serving.gate import Gate
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+UNRESPONSIVE = 60  # seconds without a sign of life, as imports may take
+
+
+def application(settings: Settings) -> "Gate":
+    """What a worker runs; its imports take seconds, and the supervisor does without them."""
+    from gpt_classifier.serving.application import worker
+
+    return worker(settings)
+
+
+def measure_profile(settings: Settings) -> None:
+    """Keep a profile of the validation messages beside the checkpoint, unless there is one."""
+    from gpt_classifier.artifact import sha256_of
+    from gpt_classifier.evaluation.profile import Profile
+    from gpt_classifier.inference.predictor import Predictor
+
+    path, sha256 = settings.path, sha256_of(settings.path)
+    if Profile.read(path, sha256) is not None:
+        return
+    try:
+        settings.prepare()
+        predictor = Predictor.open(path, weights=settings.weights, precision=settings.precision)
+        profile = Profile.measure(predictor, path, sha256)
+        if profile is not None:
+            profile.write(path)
+            print(f"validation: {profile.messages} messages measured, for drift in /metrics", file=sys.stderr)
+    except UserError as error:  # if the checkpoint can't be opened, the workers say so
+        print(f"validation: not measured. {error}", file=sys.stderr)
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's, which replaces workers that end; SIGHUP makes each of them reload, without ending any.
+
+    Args:
+        settings: of the server.
+        listener: a socket that is bound.
+    """
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self.settings = settings
+        self._measuring: SpawnProcess | None = None
+        super().__init__(self._config(), [listener])
+
+    def _config(self) -> Config:
+        return Config(
+            partial(application, self.settings),
+            factory=True,
+            workers=self.settings.workers,
+            log_config=CONFIG,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            lifespan="on",
+            timeout_worker_healthcheck=UNRESPONSIVE,
+            timeout_graceful_shutdown=int(self.settings.limits.timeout) + 1,
+        )
+
+    def handle_hup(self) -> None:
+        try:
+            path = find_checkpoint(self.settings.checkpoint, self.settings.outputs)
+        except UserError as error:
+            print(error, file=sys.stderr, flush=True)
+            return
+        self.settings = replace(self.settings, path=path)
+        self.config = self._config()  # of workers that are started from now on
+        self._measuring = started(measure_profile, self.settings)
+
+    def _reload(self) -> None:
+        """Ask all workers to reload; one that is starting is waited for, as the signal would end it."""
+        for process in self.processes:
+            if process.wait_until_ready(UNRESPONSIVE, self.should_exit) and process.pid:
+                os.kill(process.pid, signal.SIGHUP)
+
+    def keep_subprocess_alive(self) -> None:
+        if self._measuring is not None and not self._measuring.is_alive():
+            self._measuring = None
+            self._reload()
+        if all(process.process.is_alive() for process in self.processes):
+            return  # uvicorn would ask each for a sign of life, and wait long for one that is killed meanwhile
+        from prometheus_client.multiprocess import mark_process_dead
+
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            mark_process_dead(pid)
+
+
+def started(work: Callable[[Settings], None], settings: Settings) -> SpawnProcess:
+    """A process that runs a function of this module, so that the memory it takes is given back."""
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(settings,), daemon=True)
+    process.start()
+    return process
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one.
+
+    Raises:
+        UserError: the address can't be had.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--host, --port: expected an address of this machine and a port that is free, but {host} port {port} "
+            f"can't be had ({getattr(error, 'strerror', None) or error}). Set another --port, or 0 for any."
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def serve(settings: Settings, host: str, port: int) -> bool:
+    """Serve until the process is asked to end.
+
+    Args:
+        settings: of the server.
+        host: address to listen at.
+        port: to listen at; 0 for one that is free.
+
+    Returns:
+        Whether it ended because it was asked to.
+
+    Raises:
+        UserError: the address can't be had.
+    """
+    with bind(host, port) as listener, tempfile.TemporaryDirectory(prefix="gpt-classifier-") as folder:
+        os.environ[METRICS_FOLDER] = folder
+        address = f"[{host}]" if ":" in host else host
+        started(measure_profile, settings).join()
+        print(f"http://{address}:{listener.getsockname()[1]}/docs serves {settings.path}", file=sys.stderr, flush=True)
+        supervisor = Supervisor(replace(settings, supervised=True), listener)
+        supervisor.run()
+        return all(process.exitcode in (0, -signal.SIGTERM) for process in supervisor.processes)

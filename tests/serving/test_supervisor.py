@@ -1,0 +1,141 @@
+"""The real command: workers that are killed, replaced and asked to reload, over real HTTP."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from exported import opened_gpt
+
+PATIENCE = 240  # seconds, for machines that are busy
+
+
+class Server:
+    """`gpt-classifier serve` in a process of its own, and what a client asks it."""
+
+    def __init__(self, process: subprocess.Popen, log: Path) -> None:
+        self.process = process
+        self.log = log
+        self.port = int(self.wait_for(r"http://127\.0\.0\.1:(\d+)/docs serves").group(1))
+
+    def wait_for(self, pattern: str, times: int = 1) -> re.Match:
+        """The last of so many matches in the log."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and self.process.poll() is None:
+            found = list(re.finditer(pattern, self.log.read_text()))
+            if len(found) >= times:
+                return found[-1]
+            time.sleep(0.05)
+        raise AssertionError(f"no {pattern} in:\n{self.log.read_text()}")
+
+    def workers(self) -> list[int]:
+        """Processes that have become ready, the last one last."""
+        ready = [json.loads(line) for line in self.log.read_text().splitlines() if '"message": "ready"' in line]
+        return [line["process"] for line in ready]
+
+    def connect(self) -> HTTPConnection:
+        return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+
+
+def ask(connection: HTTPConnection, text: str = "hello") -> dict:
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/predict", json.dumps({"text": text}), headers)
+    answer = connection.getresponse()
+    body = json.loads(answer.read())
+    assert answer.status == 200, body
+    return body
+
+
+@contextmanager
+def serving(bundle: Path, *options: str) -> Iterator[Server]:
+    log = bundle.parent / "log"
+    command = [sys.executable, str(ROOT / "scripts" / "serve.py"), "--checkpoint", str(bundle), "--port", "0", *options]
+    with log.open("w") as target:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, stderr=target, env=environment)
+        try:
+            yield Server(process, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_worker_that_is_killed_is_replaced_a_new_checkpoint_loses_nothing_and_the_end_is_in_order(
+    tmp_path: Path,
+) -> None:
+    bundle = tmp_path / "spam"
+    expected = opened_gpt(bundle).predict_proba(["hello"])[0].max()
+    with serving(bundle, "--workers", "2", "--precision", "32-true") as server:
+        server.wait_for('"message": "ready"', times=2)
+        first = ask(server.connect())
+        assert first["prediction"]["confidence"] == expected
+
+        os.kill(server.workers()[0], signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE
+        answered = False
+        while not answered and time.monotonic() < deadline:  # what the killed one had taken is lost, nothing else
+            try:
+                answered = bool(ask(server.connect()))
+            except (HTTPException, OSError):
+                time.sleep(0.05)
+        assert answered
+        server.wait_for('"message": "ready"', times=3)
+
+        opened_gpt(bundle, temperature=3.0)
+        versions, failed, done = set(), [], threading.Event()
+
+        def client() -> None:
+            connection = server.connect()
+            while not done.is_set():
+                try:
+                    versions.add(ask(connection)["model_version"])
+                except Exception as error:
+                    failed.append(error)
+                    connection = server.connect()
+
+        clients = [threading.Thread(target=client) for _ in range(4)]
+        for one in clients:
+            one.start()
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for('"message": "reloaded"', times=2)
+        done.set()
+        for one in clients:
+            one.join()
+        assert not failed
+        assert ask(server.connect())["model_version"] in versions - {first["model_version"]}
+
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 0
+
+
+def test_checkpoint_that_no_worker_can_open_ends_the_command(tmp_path: Path) -> None:
+    opened_gpt(tmp_path / "spam")
+    (tmp_path / "spam" / "model.safetensors").unlink()
+    (tmp_path / "spam" / "model.safetensors").write_bytes(b"half")
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "serve.py"),
+        "--checkpoint",
+        str(tmp_path / "spam"),
+        "--port",
+        "0",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE)
+    assert ended.returncode == 1
+    assert "is damaged, or was changed by hand" in ended.stderr
+    assert "Traceback" not in ended.stderr
