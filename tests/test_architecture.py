@@ -18,7 +18,7 @@ LEVELS = (
     ("training",),
     ("inference", "pretraining"),
     ("distillation", "experiments", "evaluation"),
-    ("book", "sweeps", "export"),
+    ("book", "crossfitting", "sweeps", "export"),
     ("commands",),
     ("__main__",),
 )
