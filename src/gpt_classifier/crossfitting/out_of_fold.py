@@ -150,14 +150,14 @@ class OutOfFold:
         """
         try:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
-            names = [column.removeprefix(PROBABILITY) for column in table if column.startswith(PROBABILITY)]
+            known = list(map(str, table.columns))
+            names = [column.removeprefix(PROBABILITY) for column in known if column.startswith(PROBABILITY)]
             probabilities = table[[f"{PROBABILITY}{name}" for name in names]].to_numpy(dtype=np.float32)
             numbers = {name: table[name].astype(int) for name in ("row", "fold")}
             if not names or not table["label"].isin(names).all() or not np.isfinite(probabilities).all():
                 raise ValueError("not a probability for each class")
             own = {*OWN, "text", "hash", *(f"{PROBABILITY}{name}" for name in names)}
-            others = {column: column if column.startswith(EXTRA) else EXTRA + column for column in table}
-            kept = {name: table[column] for column, name in others.items() if column not in own}
+            kept = {EXTRA + column.removeprefix(EXTRA): table[column] for column in known if column not in own}
             texts = table["text"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt_classifier.atomic import write_json
+from gpt_classifier.atomic import write_json, write_table, write_text
+from gpt_classifier.crossfitting import label_errors, page
 from gpt_classifier.crossfitting.out_of_fold import TABLE, OutOfFold
+from gpt_classifier.errors import UserError, printable
 from gpt_classifier.evaluation import metrics, pictures
 from gpt_classifier.figures import save
 
@@ -56,9 +58,57 @@ def summary(found: Sequence[OutOfFold]) -> str:
         f"means of {len(found[0].of_folds())} folds ± their standard deviation; messages of all folds together:"
     )
     for one in found:
-        accuracy = metrics.estimates(one.predictions)["accuracy"]
-        line = f"{one.name:<{width}}  {accuracy.value:.2%} of {len(one.frame):,} right, 95 % interval "
-        line += f"{accuracy.low:.2%} to {accuracy.high:.2%}"
+        estimate = metrics.estimates(one.predictions)["accuracy"]
+        line = f"{one.name:<{width}}  {estimate.value:.2%} of {len(one.frame):,} right, 95 % interval "
+        line += f"{estimate.low:.2%} to {estimate.high:.2%}"
         chance = "" if one is found[0] else f"; McNemar’s test p={p_value(found[0], one):.2g}"
         lines.append(line + chance)
     return "\n".join(lines)
+
+
+def newest(name: str, outputs: Path) -> Path:
+    """The table of out-of-fold probabilities that is meant.
+
+    Args:
+        name: of a folder that cross-fitting wrote, of such a table, or `latest`.
+        outputs: where `latest` looks.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name != "latest":
+        path = Path(name).expanduser()
+        path = path / TABLE if path.is_dir() else path
+        if not path.is_file():
+            raise UserError(f"crossfit: there is no file {path}. Give a folder that gpt-classifier crossfit wrote.")
+        return path
+    found = sorted(outputs.rglob(TABLE), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"crossfit=latest: there are no out-of-fold probabilities below {outputs}. Run gpt-classifier crossfit "
+            f"with the options of train first, such as data=csv data.path=messages.csv, or name its folder."
+        )
+    return found[-1]
+
+
+def find_and_write(path: Path, out: Path, outliers: int, action: str) -> None:
+    """Suspects as a table and as a page beside it, and the ten first of them on the terminal.
+
+    Args:
+        path: of a table of out-of-fold probabilities.
+        out: of the table to write.
+        outliers: how many.
+        action: that the table proposes.
+
+    Raises:
+        UserError: the table is none, or a file can't be written.
+    """
+    found = OutOfFold.read(path)
+    suspects = label_errors.table(found, label_errors.find_suspects(found, outliers), action)
+    write_text(out.with_suffix(".html"), page.render(suspects, len(found.frame), out, [found.name]))
+    write_table(out, suspects)
+    for reason, number in suspects["reason"].value_counts(sort=False).items():
+        print(f"{number:>6,} of {len(found.frame):,} messages: {reason}")
+    for row in suspects.head(10).to_dict("records"):
+        shown = " ".join(row["text"].split())
+        print(printable(f"{row['row']:>6}  {row['label']} → {row['suggested']} {row['confidence']:.4f}  {shown[:80]}"))

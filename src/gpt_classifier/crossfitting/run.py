@@ -102,7 +102,7 @@ def _of_baseline(name: str, data: MessageDataModule, fold: int) -> OutOfFold:
     began = time.perf_counter()
     train_on, val, test = (data.split_frame(split) for split in ("train", "val", "test"))
     with option_group("baselines"):
-        baseline = fit_best(*((part["text"].tolist(), part["label"].tolist()) for part in (train_on, val)), name)
+        baseline = fit_best(_labelled(train_on), _labelled(val), name)
     if baseline is None:
         raise UserError(f"baselines: {name} can't be fitted to these messages: they have no words. Leave it out.")
     place = {label: i for i, label in enumerate(data.class_names)}
@@ -112,6 +112,10 @@ def _of_baseline(name: str, data: MessageDataModule, fold: int) -> OutOfFold:
     logits = _logits(baseline, test["text"].tolist(), data.class_names) / (fit_temperature(chosen_on) or 1.0)
     seconds, frame = time.perf_counter() - began, test.assign(fold=fold)
     return OutOfFold(baseline.name, frame, data.class_names, logits, seconds, (baseline.chosen,))
+
+
+def _labelled(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    return frame["text"].tolist(), frame["label"].tolist()
 
 
 def _logits(baseline: Baseline, texts: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
