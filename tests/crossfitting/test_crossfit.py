@@ -1,6 +1,7 @@
 """Cross-fitting: what may be in which fold, one cache for all, and what is left of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,20 @@ def test_what_can_not_be_cross_fitted_is_refused(
     assert stopped.value.code == 1
     assert told in " ".join(capsys.readouterr().err.split())
     assert not Path("found/out_of_fold.csv").exists()
+
+
+def test_an_interrupted_fold_ends_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, runs = run.train, []
+
+    def interrupted(*arguments: Any) -> Any:
+        runs.append(1)
+        return replace(train(*arguments), interrupted=True)
+
+    interrupted.__module__, interrupted.__name__ = train.__module__, train.__name__
+    monkeypatch.setattr(run, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        crossfit(TEXTS, LABELS, folds=2, classifier=tiny())
+    assert len(runs) == 1
 
 
 def test_python_names_its_own_parameters() -> None:

@@ -149,6 +149,7 @@ def promised(
 
 def _told(one: Chosen, name: str) -> str:
     if one.threshold is None:
-        return f"no threshold on the {one.messages:,} {name} keeps it: {one.why}"
+        return f"no threshold on {one.messages:,} {name} keeps it, so that nothing is answered: {one.why}"
     part = f"{one.answered:,} of {one.messages:,} {name}, {one.errors:,} of them wrong (at most {one.bound:.2%})"
-    return f"answers above a probability of {one.probability:.6g}: {part}"
+    above = "everything" if one.threshold == -np.inf else f"above a probability of {one.probability:.6g}"
+    return f"answers {above}: {part}"

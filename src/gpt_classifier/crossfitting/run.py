@@ -38,7 +38,7 @@ def crossfit_messages(config: DictConfig, context: RunContext) -> list[OutOfFold
         The answers of the model, and of each of `config.baselines`, to all messages in the order of the source.
 
     Raises:
-        UserError: something that a user can fix.
+        UserError: something that a user can fix. KeyboardInterrupt: Ctrl-C, after any part of a fold.
     """
     _check(config)
     with option_group("data"):
@@ -50,6 +50,8 @@ def crossfit_messages(config: DictConfig, context: RunContext) -> list[OutOfFold
         with open_dict(own):
             own.data.fold, own.evaluate = fold, "final"
         result = train(own, replace(context, folder=None, source=folded))
+        if result.interrupted:
+            raise KeyboardInterrupt
         parts["model"].append(_of_model(title, result, fold))
         for name in config.baselines:
             parts[name].append(_of_baseline(name, result.data, fold))

@@ -91,7 +91,9 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         after = metrics.reliability(found, fitted)
     before = metrics.reliability(found, temperature)
     validation, costed = subject.validation, None
-    promised = abstaining.promises(validation, found, temperature, subject.tests) if validation else []
+    promised = []
+    if validation and (binary or temperature == 1):  # of more classes, validation chose by it who is surest
+        promised = abstaining.promises(validation, found, temperature, subject.tests)
     if subject.costs is not None:
         costed = abstaining.costs_of(found, temperature, subject.costs)
     numbers = {
