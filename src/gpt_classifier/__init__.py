@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gpt_classifier.crossfitting.texts import crossfit
     from gpt_classifier.inference.text_classifier import TextClassifier
 
-__all__ = ["TextClassifier", "__version__"]
+__all__ = ["TextClassifier", "__version__", "crossfit"]
 __version__ = "0.2.0"
 
 
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from gpt_classifier.inference.text_classifier import TextClassifier
 
         return TextClassifier
+    if name == "crossfit":
+        from gpt_classifier.crossfitting.texts import crossfit
+
+        return crossfit
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

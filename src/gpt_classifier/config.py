@@ -75,7 +75,7 @@ def search_path(config_dir: Path | None) -> list[str]:
     return [f"hydra.searchpath=[{places}]"] if further else []
 
 
-FREE = re.compile(r"ckpt_path|model\.weights|data\.(\w+_)?(path|column|sheet)")
+FREE = re.compile(r"ckpt_path|model\.weights|data\.corrections|data\.(\w+_)?(path|column|sheet)")
 """Options that take a path, or the name of a column or a sheet, as somebody else has written it."""
 
 PLAIN = re.compile(r"[\w./\\+$%*@?|: -]*", re.ASCII)

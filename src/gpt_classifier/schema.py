@@ -125,6 +125,7 @@ OPTIONS = {
     "compile": FLAG,
     "data.adapt": Option("str", optional=True, choices=ADAPT),
     "data.config": OPTIONAL_TEXT,
+    "data.corrections": OPTIONAL_TEXT,
     "data.drop_incomplete": FLAG,
     "data.encoding": TEXT,
     "data.fold": Option("int", low=0),

@@ -14,7 +14,7 @@ from gpt_classifier.commands.help import APPLICATIONS, commented, files_of, page
 from gpt_classifier.config import NOT_CHOSEN, compose, conf_folder
 from gpt_classifier.errors import UserError
 
-NAMES = ("config", "adapt", "pretrain", "search")
+NAMES = ("config", "adapt", "crossfit", "pretrain", "search")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,7 +92,7 @@ def test_files_of_a_folder_of_ones_own_are_listed(tmp_path: Path, capsys: pytest
         page("config", tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("command", ["train", "adapt", "pretrain", "search"])
+@pytest.mark.parametrize("command", ["train", "adapt", "crossfit", "pretrain", "search"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     code = (
         f"import sys; from gpt_classifier.commands import main; main(['{command}', '--help']); "

@@ -12,6 +12,8 @@ from gpt_classifier import __version__
 COMMANDS = {
     "train": "fine-tune a model on labelled texts (Hydra overrides: model=gpt2-medium freeze=last_block)",
     "distil": "train a small model on what a fine-tuned one says of texts without labels",
+    "crossfit": "predict every message by a model that was not trained on it",
+    "find-label-errors": "list messages whose label is probably wrong, from what crossfit left",
     "search": "train many times, and find good settings on validation",
     "predict": "classify texts or the rows of a file",
     "evaluate": "measure a checkpoint and write a page about it",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gpt_classifier import __version__
 from gpt_classifier.commands.arguments import add_checkpoint, add_overrides, arguments_of, import_modules, started_as
+from gpt_classifier.commands.deciding import add_cost
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError, printable
 from gpt_classifier.paths import near
@@ -25,6 +26,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--calibrate", action="store_true", help="store the temperature that fits validation best")
     parser.add_argument("--positive", help="of two classes the one that is looked for (default: the second)")
+    add_cost(parser)
     parser.add_argument("--text", help="the message to look inside (default: the most confident mistake)")
     parser.add_argument("--out", type=Path, help="folder (default: evaluation in the run's folder)")
     add_overrides(parser, "other data as Hydra overrides, such as data=csv data.path=new.csv")
@@ -47,8 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
             look_at_messages(compose(options.overrides, config_dir=options.config_dir), classes=not whole)
         from gpt_classifier.artifact import store_temperature
         from gpt_classifier.data.sources import EXTRA, extra_columns
+        from gpt_classifier.decisions.costs import cost_matrix
         from gpt_classifier.device import prepare_process
-        from gpt_classifier.evaluation import messages, metrics, page, reference
+        from gpt_classifier.evaluation import abstaining, messages, metrics, page, reference
         from gpt_classifier.inference.predictor import Predictor
 
         prepare_process()
@@ -96,6 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
             duplicates="" if options.overrides else messages.duplicates(frame),
             text=options.text,
             positive=positive,
+            tests=abstaining.candidates(messages.run_settings(path)),
+            costs=cost_matrix(options.cost, predictor.classes) if options.cost else None,
             others={name.removeprefix(EXTRA): chosen[name].tolist() for name in extra_columns(chosen)},
         )
         run = messages.run_splits_if_there(path) if options.overrides else frame

@@ -56,6 +56,14 @@ APPLICATIONS = {
         },
         first=("data", "model", "freeze", "pooling", "recipe", "optimizer", "scheduler"),
     ),
+    "crossfit": Application(
+        "Predict every message by a model that was not trained on it; all options of train can be set.",
+        (
+            "model=gpt2-nano data=csv data.path=reviews.csv",
+            "model=gpt2-nano data=csv data.path=reviews.csv data.group_column=customer data.folds=10",
+        ),
+        {"crossfit": ("baselines", "data.folds"), "data/base": ("data.split_seed",)},
+    ),
     "search": Application(
         "Search for the settings of train that are best on validation; all options of train can be set for all trials.",
         (

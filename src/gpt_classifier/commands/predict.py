@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gpt_classifier.commands.arguments import add_checkpoint, arguments_of, import_modules
+from gpt_classifier.commands.deciding import add_decisions, check_decisions, decisions
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import UserError, printable
 
@@ -49,6 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="CLASS=P",
         help="predict this class from this probability on and only then: spam=0.9; evaluate shows the cost",
     )
+    add_decisions(parser)
     parser.add_argument("--labels-only", action="store_true", help="labels without probabilities")
     parser.add_argument(
         "--all-probabilities",
@@ -73,6 +75,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--top: expected a whole number of at least 1, but it is {options.top}")
     if options.output and options.json:
         parser.error("--json is for standard output; the ending of --output tells its format")
+    check_decisions(parser, options)
     return options
 
 
@@ -108,6 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
             if predictor.note:
                 print(printable(predictor.note), file=sys.stderr)
             threshold = writing.threshold_of(options.threshold, predictor.classes) if options.threshold else None
+            rule, predict_proba = decisions(options, path, predictor)
             began = time.perf_counter()
             written = stack.enter_context(writing.written(output, options.encoding))
             to_person = output is None and (bool(options.text) or sys.stdout.isatty())
@@ -118,15 +122,17 @@ def main(arguments: list[str] | None = None) -> None:
                 predictor.classes,
                 options.spreadsheet_safe,
                 for_terminal=to_person,
-                shown=writing.Shown(options.top, options.labels_only, options.all_probabilities, threshold),
+                shown=writing.Shown(options.top, options.labels_only, options.all_probabilities, threshold, rule),
                 whole_numbers=predictor.spec.whole_numbers,
             )
             bar = stack.enter_context(tqdm(unit=" messages", disable=not (output and sys.stderr.isatty())))
-            count = writing.classify(rows, predictor.predict_proba, writer, bar.update, predictor.why_too_long)
+            count = writing.classify(rows, predict_proba, writer, bar.update, predictor.why_too_long)
         seconds = time.perf_counter() - began
         if output:
             rate = f"{count.rows:,} messages in {seconds:.1f} s, {count.rows / seconds:,.0f} a second"
             print(f"{rate}; they are in {output}", file=sys.stderr)
+        if writer.unanswered:
+            print(f"{writer.unanswered:,} of {count.rows:,} rows are left without an answer", file=sys.stderr)
         skipped = sum(count.skipped.values())
         if skipped:
             reasons = "; ".join(f"{number} times: {reason}" for reason, number in count.skipped.items())

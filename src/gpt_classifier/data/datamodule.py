@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from gpt_classifier.data import prepare
 from gpt_classifier.data.batching import EVALUATION_TOKENS, EvaluationBatches, PadTo, TokenDataset, TrainBatches
+from gpt_classifier.data.corrections import corrected
 from gpt_classifier.data.prepare import BALANCES
 from gpt_classifier.data.sources import Source, extra_columns
 from gpt_classifier.data.splits import Split, planned_splits, split
@@ -46,6 +47,7 @@ class DataReport:
         note: what every report on this data must say.
         balanced: a sentence about the messages that balancing dropped, repeated or weighed; empty if none.
         taught: splits whose labels are decisions of a teacher, which predictions agree with or not.
+        corrected: a sentence about labels that a person has put right; empty if none.
     """
 
     found: dict[str, int]
@@ -60,10 +62,13 @@ class DataReport:
     note: str = ""
     balanced: str = ""
     taught: tuple[str, ...] = ()
+    corrected: str = ""
 
     def log(self) -> None:
         """Tell a person, with warnings for what makes results look better than they are."""
         log.info("found    %s", _counts(self.found))
+        if self.corrected:
+            log.info("labels   %s", self.corrected)
         if any(self.dropped.values()):
             log.info("dropped  %s", _counts(self.dropped))
         if self.balanced:
@@ -141,6 +146,8 @@ class MessageDataModule(LightningDataModule):
         keep_texts: whether a run may keep a copy of the texts; `auto` if they are small, see `keeps_texts`.
         evaluation_tokens: of a batch of messages of like length, see `EvaluationBatches`.
         windows: how a long message is read; `None` for all at once. With windows `pad_to` is `batch`.
+        corrections: a table of labels to put right and messages to leave out, see `corrections.corrected`; `None` for
+            none.
 
     Attributes:
         needed: splits that a run passes through the model, by default all that there are.
@@ -178,6 +185,7 @@ class MessageDataModule(LightningDataModule):
         keep_texts: bool | Literal["auto"] = "auto",
         evaluation_tokens: int = EVALUATION_TOKENS,
         windows: Windows | None = None,
+        corrections: str | None = None,
     ) -> None:
         super().__init__()
         if source is None:  # as in a configuration for texts from Python
@@ -220,6 +228,7 @@ class MessageDataModule(LightningDataModule):
         self.truncate: Truncate = truncate
         self.seed = seed
         self.windows = windows
+        self.corrections = corrections
         self.pad_to: PadTo = {"context": context_length, "train": "batch"}.get(pad_to, pad_to)  # type: ignore
         self.pad_to_train = pad_to == "train"
         self.folds = folds
@@ -237,7 +246,9 @@ class MessageDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.frame is not None:
             return
-        messages = self.source.load()
+        messages, fixed = self.source.load(), ""
+        if self.corrections is not None:
+            messages, fixed = corrected(messages, self.corrections)
         found = messages.frame if "row" in messages.frame else messages.frame.assign(row=range(len(messages.frame)))
         self.found, self.unlabelled = found, messages.unlabelled
         unique, dropped = prepare.deduplicate(found, self.deduplicate)
@@ -256,6 +267,7 @@ class MessageDataModule(LightningDataModule):
             overlap=prepare.overlap(frame),
             note=messages.note,
             balanced=balanced,
+            corrected=fixed,
             taught=tuple(frame.dropna(subset="probabilities")["split"].unique()) if "probabilities" in frame else (),
         )
         self._tokenize(frame)

@@ -181,18 +181,24 @@ def warnings(predictor: Predictor, chosen: pd.DataFrame, checkpoint: Path, other
 
 def data_name(checkpoint: Path, overrides: Sequence[str], split: str) -> str:
     """The file or the config group that the messages of a split are from."""
-    named = dict(override.split("=", 1) for override in overrides if "=" in override) or _settings(checkpoint)
+    named = dict(override.split("=", 1) for override in overrides if "=" in override) or run_settings(checkpoint)
     return str(
         named.get(f"data.{split}_path") or named.get("data.path") or named.get("data") or "the splits of its run"
     )
 
 
-def _settings(checkpoint: Path) -> dict[str, Any]:
-    """What the run chose, empty if its folder does not say."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        settings = json.loads((run_folder(checkpoint) / "metrics.json").read_text(encoding="utf-8"))["settings"]
-        return settings if isinstance(settings, dict) else {}
+def run_metrics(checkpoint: Path) -> dict[str, Any]:
+    """What the run that wrote a checkpoint left as `metrics.json`; empty without a whole file of it."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((run_folder(checkpoint) / "metrics.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
     return {}
+
+
+def run_settings(checkpoint: Path) -> dict[str, Any]:
+    """What the run chose, empty if its folder does not say."""
+    settings = run_metrics(checkpoint).get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 CHOSEN = (
@@ -218,8 +224,8 @@ def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> 
         ("messages", " ".join(overrides) if overrides else "the splits of its run"),
         *([("distilled from", spec.taught_by)] if spec.teachers else []),
     ]
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or not a run's
-        run: dict[str, Any] = json.loads((run_folder(checkpoint) / "metrics.json").read_text(encoding="utf-8"))
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # not there, or not a run's
+        run = run_metrics(checkpoint)
         settings = run["settings"]
         rows += [(name, str(settings[name])) for name in CHOSEN if name in settings]
         rows.append(("trained parameters", f"{run['parameters']['trained']:,}"))

@@ -16,7 +16,7 @@ from gpt_classifier.atomic import write_json, write_table, write_text
 from gpt_classifier.confusion import MOST_CLASSES, MOST_PAIRS
 from gpt_classifier.data.sources import EXTRA, extra_columns
 from gpt_classifier.errors import UserError
-from gpt_classifier.evaluation import metrics, pictures
+from gpt_classifier.evaluation import abstaining, metrics, pictures
 from gpt_classifier.evaluation.metrics import SURE, Predictions
 from gpt_classifier.evaluation.reference import Reference
 from gpt_classifier.figures import MOST_CURVES, confusion_matrix, f1_by_class, precision_recall
@@ -48,6 +48,8 @@ class Subject:
         duplicates: a sentence about messages in several splits, or an empty string.
         text: the message to look inside; `None` for the most confident mistake.
         positive: of two classes the one that is looked for, by its place.
+        tests: how many models the validation messages chose among.
+        costs: `(C, C)` of mistakes, rows true classes, columns predicted ones; `None` for none.
         others: other columns of the source, such as an id: for each its values for the messages of the report.
     """
 
@@ -64,6 +66,8 @@ class Subject:
     duplicates: str = ""
     text: str | None = None
     positive: int = 1
+    tests: int = 1
+    costs: np.ndarray | None = None
     others: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
@@ -86,6 +90,12 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         errors["with the fitted temperature"] = metrics.calibration_error(found, fitted)
         after = metrics.reliability(found, fitted)
     before = metrics.reliability(found, temperature)
+    validation, costed = subject.validation, None
+    promised = []
+    if validation and (binary or temperature == 1):  # of more classes, validation chose by it who is surest
+        promised = abstaining.promises(validation, found, temperature, subject.tests)
+    if subject.costs is not None:
+        costed = abstaining.costs_of(found, temperature, subject.costs)
     numbers = {
         "messages": len(found.texts),
         "measured_on": [subject.reported_on, *subject.facts],
@@ -95,6 +105,8 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
         "balanced_accuracy": found.confusion.balanced_accuracy,
         **_told(found, classes),
         "thresholds": [vars(row) for row in costs],
+        "promises": promised,
+        **({"costs": costed} if costed else {}),
         "temperature": temperature,
         "fitted_temperature": fitted,
         "calibration_error": errors,
@@ -141,6 +153,9 @@ def render(subject: Subject) -> tuple[str, dict[str, Any]]:
             (f"{wanted:.2f}", f"{part:.2%}", f"{accuracy:.2%}")
             for wanted, part, accuracy in metrics.coverage(found, temperature)
         ],
+        promises=[_shown_promise(row) for row in promised],
+        tests=subject.tests,
+        costs=costed,
         calibration=_calibration(errors, temperature, fitted, subject.validation is not None),
         calibrate=after is not None,
         lengths=[
@@ -258,6 +273,13 @@ def _shown_threshold(row: metrics.Threshold) -> dict[str, str]:
         "recall": f"{row.recall:.2%}",
         "flagged": f"{row.flagged:,}",
     }
+
+
+def _shown_promise(row: dict[str, Any]) -> dict[str, str]:
+    if row["probability"] is None:
+        return {"rate": f"{row['rate']:.1%}", "why": row["why"]}
+    figures = {"probability": f"{row['probability']:.6f}", "answered": f"{row['answered']:.2%}"}
+    return {"rate": f"{row['rate']:.1%}", "why": "", "wrong": f"{row['wrong']:.2%}", **figures}
 
 
 def _calibration(errors: dict[str, float], temperature: float, fitted: float | None, validated: bool) -> str:

@@ -3,7 +3,8 @@
 import copy
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -77,13 +78,63 @@ def fit(
         UserError: texts, labels or parameters that can't be trained with. KeyboardInterrupt: before the first epoch's
             end.
     """
+    with own_parameters():
+        config, context, classes = prepared(params, texts, labels, sample_weight, unlabelled=unlabelled)
+        with isolate_rng():
+            result = train(config, context)
+    if result.interrupted and result.stages["last"]["epoch"] == 0:
+        raise KeyboardInterrupt
+    module = result.module
+    numbers = all(isinstance(label, int) for label in classes.tolist())
+    spec = replace(module.spec, choices=dict(context.choices), whole_numbers=numbers)
+    tensors = {
+        name.removeprefix("model."): tensor.detach().cpu() for name, tensor in module.kept(module.state_dict()).items()
+    }
+    return Fitted(
+        module.model, Artifact(Path(), spec, tensors, {}), classes, module.history, result.score, result.interrupted
+    )
+
+
+@contextmanager
+def own_parameters(further: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Inside, errors name parameters of Python, not keys of the configuration.
+
+    Args:
+        further: names of parameters by key, beside those of `TextClassifier`.
+    """
+    try:
+        yield
+    except OptionError as error:
+        names = {key: name for name, key in VALUES.items()} | dict(further or {})
+        error.field = names.get(error.field, error.field)
+        raise
+
+
+def prepared(
+    params: Mapping[str, Any],
+    texts: list[Any],
+    labels: list[Any],
+    sample_weight: Sequence[float] | None = None,
+    groups: Sequence[Any] | None = None,
+    unlabelled: Sequence[str] | None = None,
+) -> tuple[DictConfig, RunContext, np.ndarray]:
+    """The configuration of a fit, where it takes place, and `(C,)` sorted labels, as they came.
+
+    Args:
+        params: those of `TextClassifier`.
+        texts: N of them.
+        labels: N classes.
+        sample_weight: `(N,)`, or `None`.
+        groups: what each text belongs to, or `None`.
+        unlabelled: texts that the model learns from first, or `None`.
+
+    Raises:
+        UserError: texts, labels or parameters that can't be trained with.
+    """
     if len(texts) != len(labels):
         raise OptionError("labels", f"one for each of {len(texts)} texts", len(labels))
     classes = _classes(labels)
     weights = _weights(params["class_weight"], sample_weight, labels, classes)
-    source = Texts(
-        texts, [str(label) for label in labels], weights, unlabelled=() if unlabelled is None else unlabelled
-    )
     config = configure(params)
     if unlabelled is not None:
         if config.data.adapt == "train":
@@ -94,28 +145,14 @@ def fit(
     context = RunContext(
         folder=None,
         choices=chosen,
-        source=source,
+        source=Texts(
+            texts, [str(label) for label in labels], weights, groups, () if unlabelled is None else unlabelled
+        ),
         pooling=None if isinstance(params["pooling"], str | None) else params["pooling"],
         interruptible=True,
         progress=bool(params["progress"]),
     )
-    with isolate_rng():
-        try:
-            result = train(config, context)
-        except OptionError as error:
-            error.field = {key: name for name, key in VALUES.items()}.get(error.field, error.field)
-            raise
-    if result.interrupted and result.stages["last"]["epoch"] == 0:
-        raise KeyboardInterrupt
-    module = result.module
-    numbers = all(isinstance(label, int) for label in classes.tolist())
-    spec = replace(module.spec, choices=chosen, whole_numbers=numbers)
-    tensors = {
-        name.removeprefix("model."): tensor.detach().cpu() for name, tensor in module.kept(module.state_dict()).items()
-    }
-    return Fitted(
-        module.model, Artifact(Path(), spec, tensors, {}), classes, module.history, result.score, result.interrupted
-    )
+    return config, context, classes
 
 
 def configure(params: Mapping[str, Any]) -> DictConfig:

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from gpt_classifier.atomic import without_nan
+from gpt_classifier.decisions.rule import Rule
 from gpt_classifier.errors import OptionError, UserError, expect_number, printable
 from gpt_classifier.inference.files import Row, as_arguments
 from gpt_classifier.tables import reading
@@ -25,6 +26,9 @@ from gpt_classifier.tables.opening import text_encoding
 from gpt_classifier.tables.texts import why_no_text
 
 WRITTEN = ("csv", "tsv", "jsonl", "txt")
+
+UNANSWERED = "not sure enough to answer"
+"""The reason of a row whose label is left blank because of a promise."""
 
 CHUNK_ROWS, CHUNK_CHARACTERS = 2048, 2_000_000
 
@@ -79,12 +83,14 @@ class Shown:
         all_probabilities: of every class; `None` for up to `MOST_COLUMNS` classes.
         threshold: a class and the probability from which on it is predicted, and below which it is not, whatever the
             others have; `None` predicts the most probable class.
+        rule: decides instead of that, and may leave the label blank; `None` for no rule.
     """
 
     top: int = 1
     labels_only: bool = False
     all_probabilities: bool | None = None
     threshold: tuple[str, float] | None = None
+    rule: Rule | None = None
 
 
 def threshold_of(given: str, class_names: Sequence[str]) -> tuple[str, float]:
@@ -119,6 +125,9 @@ class Writer:
         shown: what is told of each prediction.
         whole_numbers: whether class names are written-out whole numbers, which `jsonl` has as numbers.
 
+    Attributes:
+        unanswered: how many rows got no label because of `shown.rule`.
+
     Raises:
         UserError: the input already has a column of the same name as one that is added.
     """
@@ -144,6 +153,8 @@ class Writer:
         self.labels_only = shown.labels_only
         self.top = min(shown.top, len(class_names))
         self.threshold = shown.threshold and (self.class_names.index(shown.threshold[0]), shown.threshold[1])
+        self.rule = shown.rule
+        self.unanswered = 0
         wanted = len(class_names) <= MOST_COLUMNS if shown.all_probabilities is None else shown.all_probabilities
         self.with_probabilities = wanted and not shown.labels_only
         self.added = [*self._told(None), REASON]
@@ -162,12 +173,16 @@ class Writer:
     def _ranked(self, probabilities: np.ndarray) -> np.ndarray:
         """The classes that are told, the predicted one first."""
         order = np.argsort(-probabilities, kind="stable")
+        predicted = order[0]
         if self.threshold:
             i, least = self.threshold
-            others = order[order != i]
-            predicted = i if probabilities[i] >= least else others[0]
-            order = np.concatenate([[predicted], order[order != predicted]])
-        return order[: self.top]
+            predicted = i if probabilities[i] >= least else order[order != i][0]
+        elif self.rule:
+            predicted = self.rule.decided(probabilities[None])[0]
+        return np.concatenate([[predicted], order[order != predicted]])[: self.top]
+
+    def _answers(self, probabilities: np.ndarray | None) -> bool:
+        return self.rule is None or probabilities is None or bool(self.rule.answered(probabilities[None])[0])
 
     def _told(self, probabilities: np.ndarray | None) -> dict[str, Any]:
         """What is added to a row, by column; `None` for all of it where there is no prediction."""
@@ -175,9 +190,10 @@ class Writer:
         if probabilities is not None:
             order = list(self._ranked(probabilities))
         told: dict[str, Any] = {}
+        answers = self._answers(probabilities)
         for place, i in enumerate(order, 1):
             ending = f"_{place}" if place > 1 else ""
-            told[LABEL + ending] = None if i is None else self.labels[i]
+            told[LABEL + ending] = None if i is None or (place == 1 and not answers) else self.labels[i]
             if not self.labels_only:
                 told[CONFIDENCE + ending] = None if probabilities is None else float(probabilities[i])
         if self.with_probabilities and self.kind == "jsonl":
@@ -190,13 +206,17 @@ class Writer:
         return told
 
     def write(self, row: Row, probabilities: np.ndarray | None) -> None:
+        reason = row.reason
+        if not self._answers(probabilities):
+            self.unanswered += 1
+            reason = UNANSWERED
         if self.kind == "txt":
             self._write_line(row, probabilities)
             return
         told = self._told(probabilities)
         if self.kind == "jsonl":
             self._expect_free(row.fields)
-            fields = without_nan({**dict.fromkeys(self.columns, ""), **row.fields, **told, REASON: row.reason or None})
+            fields = without_nan({**dict.fromkeys(self.columns, ""), **row.fields, **told, REASON: reason or None})
             line = json.dumps(fields, ensure_ascii=False, default=str)  # a Parquet file has dates, too
             if not line.isprintable() and why_no_text(line):  # lone surrogates can only be written escaped
                 line = json.dumps(fields, default=str)
@@ -205,7 +225,7 @@ class Writer:
         shown = [
             f"{value:.6f}" if isinstance(value, float) else "" if value is None else value for value in told.values()
         ]
-        self._write_cells([*(row.fields.get(column, "") for column in self.columns), *shown, row.reason])
+        self._write_cells([*(row.fields.get(column, "") for column in self.columns), *shown, reason])
 
     def _write_line(self, row: Row, probabilities: np.ndarray | None) -> None:
         if probabilities is None:
@@ -213,6 +233,7 @@ class Writer:
         else:
             order = self._ranked(probabilities)
             parts = [part for i in order for part in (self.class_names[i], f"{probabilities[i]:.4f}")]
+            parts[0] = parts[0] if self._answers(probabilities) else f"({UNANSWERED})"
             parts = parts[::2] if self.labels_only else parts
         if not self.labels_only:
             parts.append(" ".join(row.text.split()))

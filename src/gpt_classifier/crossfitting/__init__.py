@@ -1,0 +1,1 @@
+"""Every message predicted by a model that was not trained on it, and what follows from that."""
