@@ -238,8 +238,9 @@ async def attack(port: int, number: int) -> dict[str, int]:
 def fuzz(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
     with serving(options.checkpoint, *options.serve, key=KEY) as server:
         found = asyncio.run(attack(server.port, options.fuzz))
-        errors = server.log.read_text().count('"message": "unforeseen"')
-    return [{**found, "unforeseen errors": errors, "workers that ended": server.log.read_text().count(" died")}]
+        log = server.log.read_text()
+    errors = log.count('"message": "unforeseen"')
+    return [{**found, "unforeseen errors": errors, "workers that ended": log.count(" died")}]
 
 
 def kill(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
