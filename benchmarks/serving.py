@@ -244,7 +244,7 @@ def fuzz(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
 
 
 def kill(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
-    """Of two workers one is killed while sixteen clients ask; each asks again where it got no answer."""
+    """Of two workers one is killed while sixteen clients ask: `failed` are the requests that it had taken."""
     with serving(options.checkpoint, *options.serve, "--workers", "2") as server:
         server.wait_for('"message": "ready"', times=2)
 
