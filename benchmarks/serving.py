@@ -238,12 +238,13 @@ async def attack(port: int, number: int) -> dict[str, int]:
 def fuzz(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
     with serving(options.checkpoint, *options.serve, key=KEY) as server:
         found = asyncio.run(attack(server.port, options.fuzz))
-        errors = server.log.read_text().count('"message": "unforeseen"')
-    return [{**found, "unforeseen errors": errors, "workers that ended": server.log.read_text().count(" died")}]
+        log = server.log.read_text()
+    errors = log.count('"message": "unforeseen"')
+    return [{**found, "unforeseen errors": errors, "workers that ended": log.count(" died")}]
 
 
 def kill(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
-    """Of two workers one is killed while sixteen clients ask; each asks again where it got no answer."""
+    """Of two workers one is killed while sixteen clients ask: `failed` are the requests that it had taken."""
     with serving(options.checkpoint, *options.serve, "--workers", "2") as server:
         server.wait_for('"message": "ready"', times=2)
 
