@@ -205,8 +205,8 @@ def _terms(subject: Subject, base: str | None) -> Iterator[str]:
     if base == "gpt2-nano":
         yield (
             "The pretrained gpt2-nano and its vocabulary were made from texts of other people (film reviews published "
-            "for research, dialogues, mails, web text, chat, speeches), whose terms differ and are partly not stated. It is offered for "
-            "research and teaching; its authors can grant no rights in the texts."
+            "for research, dialogues, mails, web text, chat, speeches), whose terms differ and are partly not stated. "
+            "It is offered for research and teaching; its authors can grant no rights in the texts."
         )
 
 
