@@ -90,9 +90,12 @@ def test_out_of_fold_messages_say_how_much_to_answer(run: Path, tmp_path: Path, 
 
 
 def test_costs_decide(run: Path, tmp_path: Path) -> None:
-    found = predicted(run, tmp_path, "--cost", "spam:ham=1e9", "ham:spam=1")
+    before = predicted(run, tmp_path)
+    rarest = min(row["probabilities"]["spam"] for row in before if row["predicted_label"] == "ham")
+    found = predicted(run, tmp_path, "--cost", f"spam:ham={2 / max(rarest, 2e-12)}", "ham:spam=1")
     assert {row["predicted_label"] for row in found} == {"spam"}
-    assert found[0]["probabilities"]["ham"] > 0.5  # and change no probability
+    assert {row["predicted_label"] for row in before} == {"ham", "spam"}
+    assert [row["probabilities"] for row in found] == [row["probabilities"] for row in before]
     with pytest.raises(SystemExit, match="--cost: expected TRUE:PREDICTED=COST with two of the classes ham, spam"):
         predicted(run, tmp_path, "--cost", "spam:eggs=1")
 

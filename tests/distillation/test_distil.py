@@ -94,7 +94,7 @@ def test_labelled_sets_are_measured_against_their_labels(teachers: list[str], tm
     assert best["test"]["accuracy"] == student.score(wrong["text"], wrong["label"])
     told = said(run)
     assert "accuracy" in told.split("balanced accuracy")[0]
-    assert best["train"]["loss"] < 0.2  # of the divergence from the teacher, on all training messages
+    assert best["train"]["loss"] < 0.6  # of the divergence from the teacher, on all training messages
 
 
 def test_of_several_teachers_the_mean_is_learned(teachers: list[str], tmp_path: Path) -> None:

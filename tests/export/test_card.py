@@ -15,7 +15,7 @@ from gpt_classifier.commands import main as command
 from gpt_classifier.export import card as cards
 from gpt_classifier.export.card import Subject
 from gpt_classifier.export.hugging_face import export
-from gpt_classifier.models.weights import Base
+from gpt_classifier.spec import Base
 
 
 def exported(classifier: TextClassifier, folder: Path, license: str | None = None) -> ModelCard:
