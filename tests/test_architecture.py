@@ -17,7 +17,7 @@ LEVELS = (
     ("artifact", "config", "activations"),
     ("training",),
     ("inference", "pretraining"),
-    ("distillation", "experiments", "evaluation"),
+    ("distillation", "experiments", "evaluation", "labelling"),
     ("book", "sweeps", "export"),
     ("commands",),
     ("__main__",),
