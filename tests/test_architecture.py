@@ -19,6 +19,7 @@ LEVELS = (
     ("inference", "pretraining"),
     ("distillation", "experiments", "evaluation", "labelling"),
     ("book", "sweeps", "export"),
+    ("app",),
     ("commands",),
     ("__main__",),
 )

@@ -15,9 +15,9 @@ def propose(
 
     Ash et al., "Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds" (BADGE, ICLR 2020): of each
     text the gradient of the loss in the last layer, if the predicted class were the true one, is long where the
-    classifier is unsure, and k-means++ draws from these gradients ones that are far from each other, and, unlike there,
-    from 0, where those of sure texts are: otherwise one of these is drawn with each batch. Without a classifier texts
-    are drawn that are far from each other and from labelled ones.
+    classifier is unsure. The longest comes first, and k-means++ draws ones that are far from each other and, unlike
+    there, from 0, where those of sure texts are: otherwise one of these is drawn with each batch. Without a classifier
+    texts are drawn that are far from each other and from labelled ones.
 
     Args:
         points: `(N, D)` what the last layer reads of each text, of length 1 on average.
@@ -44,7 +44,9 @@ def propose(
         weights = np.maximum(distances, 0)
         weights[chosen] = 0
         total = weights.sum()
-        if total > 0:
+        if not chosen:
+            place = int(distances.argmax())
+        elif total > 0:
             place = int(random.choice(len(candidates), p=weights / total))
         else:  # those that are left equal one that was chosen
             place = int(random.choice(np.setdiff1d(np.arange(len(candidates)), chosen)))

@@ -21,9 +21,10 @@ def expect_csv(path: Path) -> Path:
     Raises:
         OptionError: of `out`: it does not end in .csv, or is a folder.
     """
+    path = path.expanduser().absolute()
     if path.suffix.lower() != ".csv" or path.is_dir():
-        raise OptionError("out", "a file ending in .csv", path, "Set {field}=labels.csv.")
-    return path.expanduser().absolute()
+        raise OptionError("out", "a file ending in .csv", path, "Name one, such as labels.csv.")
+    return path
 
 
 def store_path(out: Path) -> Path:
