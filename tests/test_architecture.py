@@ -71,6 +71,6 @@ def test_only_config_and_commands_know_hydra(path: Path) -> None:
 
 
 def test_no_package_is_too_large() -> None:
-    for folder in (path for path in PACKAGE.iterdir() if path.is_dir()):
+    for folder in (path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "commands"):  # a file for each
         lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in folder.rglob("*.py"))
         assert lines <= 2200, f"{folder.name} has {lines} lines"

@@ -1,6 +1,7 @@
 """A person's whole session in a real browser: on a desktop and a phone, light and dark, with the keyboard alone."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,6 +153,9 @@ def test_text_table_and_lines_are_classified(tmp_path: Path) -> None:
     lines.write_text("one\n\ntwo three\n")
     table.write_text("id,text\n1,one\n")
     with served([trying.router]) as place, Page(place, tmp_path / "profile", width=390) as page:
+        page.session, session = "", page.session
+        page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "downloads"))
+        page.session = session
         page.run("document.querySelector('.examples button').click()")
         page.waited("!$('found').hidden")
         assert page.run("$('bars').rows.length") == 3
@@ -165,6 +169,10 @@ def test_text_table_and_lines_are_classified(tmp_path: Path) -> None:
         page.waited("$('count').textContent.startsWith('2 texts')")
         page.run("$('send').click()")
         page.waited("$('sent').textContent.startsWith('Done: classified.csv')")
+        end = time.monotonic() + 30
+        while not (tmp_path / "downloads" / "classified.csv").is_file():
+            assert time.monotonic() < end
+            time.sleep(0.02)
         page.run("$('column').value = 'body'; $('send').click()")
         page.waited("$('sent').textContent.includes('table.csv (id, text)')")
         assert page.run("document.documentElement.scrollWidth <= innerWidth")

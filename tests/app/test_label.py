@@ -144,7 +144,7 @@ def test_training_begins_when_there_is_something_to_learn_from(tmp_path: Path, m
     begun: list[Any] = []
 
     class Training:
-        def __init__(self, out: Path, overrides: Any) -> None:
+        def __init__(self, out: Path, overrides: Any, done: Any) -> None:
             begun.append((out, overrides))
             self.folder, self.running, self.done, self.lines = tmp_path / "run1", True, False, ["$ train"]
 

@@ -98,3 +98,14 @@ def test_training_is_two_commands_in_a_folder_of_its_own(tmp_path: Path, monkeyp
     assert training.lines[-3:] == ["evaluate", "--checkpoint", str(training.folder)]
     assert json.dumps(training.lines)
     assert results.test_path(out).name == "labels.test.csv"
+
+
+def test_what_is_trained_is_told_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gpt_classifier.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    told: list[Path] = []
+    training = Training(tmp_path / "labels.csv", done=told.append)
+    training._thread.join(20)
+    assert training.done
+    assert told == [training.folder]

@@ -11,6 +11,11 @@ function element(tag, text, properties = {}) {
   return Object.assign(document.createElement(tag), {textContent: text, ...properties});
 }
 
+/** Sets a text where it is another one: a region that is read aloud is read once. */
+function say(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
 let shown = null;   // the place of the text that is on the page
 let busy = true;    // an answer is on its way, or the first text
 let notBefore = 0;  // when answers are taken again
@@ -51,7 +56,7 @@ function showText(status, own) {
 
 function showWhere(status) {
   const counts = classes.map(name => `${status.counts[name]} ${name}`).join(", ");
-  $("where").textContent = `${counts}, ${status.skipped} skipped; ${status.left} texts left`;
+  say("where", `${counts}, ${status.skipped} skipped; ${status.left} texts left`);
   $("last").replaceChildren(...status.last.map(([text, label]) => {
     const item = element("li", "");
     item.append(element("b", label || "skipped"), element("span", text, {dir: "auto"}));
@@ -81,8 +86,10 @@ function showEvidence({evidence, advice, ready, failure, seconds}) {
   }
   if (evidence) tiles.push(tile(`${evidence.trained}`, "labels to learn from", `last fit ${seconds.toFixed(1)} s`));
   $("tiles").replaceChildren(...tiles);
-  $("advice").textContent = advice || (ready === 1 && !failure ? "The classifier begins with labels of two classes." : "");
+  say("advice", advice || (ready === 1 && !failure ? "The classifier begins with labels of two classes." : ""));
 }
+
+let stage = ""; // of training, as it is told
 
 function showTraining(training) {
   $("train").disabled = Boolean(training?.running);
@@ -93,9 +100,11 @@ function showTraining(training) {
     $("lines").textContent = text;
     $("lines").scrollTop = $("lines").scrollHeight;
   }
-  const failed = !training.running && !training.done;
-  if (training.running) $("done").textContent = "Training; you can go on labelling.";
-  else if (failed) $("done").textContent = "Training failed; the last lines say why.";
+  const before = stage;
+  stage = training.running ? "running" : training.done ? "done" : "failed";
+  if (stage === before) return;
+  if (stage === "running") $("done").textContent = "Training; you can go on labelling.";
+  else if (stage === "failed") $("done").textContent = "Training failed; the last lines say why.";
   else $("done").replaceChildren("Done: ", element("a", "try it", {href: "/try"}), ", or ", element("a", "look at how good it is", {href: "/look"}), ".");
 }
 

@@ -127,8 +127,7 @@ class Labelling:
             if self._training is None or not self._training.running:
                 expect_trainable(self.session)
                 write_labels(self.session, self.out)
-                self._training = Training(self.out, self.overrides)
-                self.trying.follow(self._training.folder)
+                self._training = Training(self.out, self.overrides, self.trying.follow)
         return self.status()
 
     def close(self) -> None:

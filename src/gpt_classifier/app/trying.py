@@ -70,7 +70,7 @@ class Trying:
         add("/look", self.look, methods=["GET"], response_class=HTMLResponse)
 
     def follow(self, folder: Path) -> None:
-        """Open another run from now on, once it has finished."""
+        """Open another run from now on."""
         with self._lock:
             self.checkpoint, self._opened = folder, None
 
@@ -117,7 +117,8 @@ class Trying:
         classes = ("classes", ", ".join(predictor.classes))
         if not isinstance(predictor, Predictor):
             return [classes, ("model", "an export to ONNX")]
-        return [classes, *origin(predictor, find_checkpoint(str(self.checkpoint), Path("outputs")), ())]
+        rows = origin(predictor, find_checkpoint(str(self.checkpoint), Path("outputs")), ())
+        return [classes, *(row for row in rows if row[0] != "messages")]
 
     def _message(self, title: str, text: str) -> HTMLResponse:
         return page("message", (), title=title, headline=text, notes=[], labelling=self.labelling)

@@ -33,7 +33,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text-column", default="text", help="column with the texts (default: text)")
     parser.add_argument("--classes", required=True, help="names, such as ham,spam; keys 1, 2, … choose them")
     parser.add_argument("--out", type=Path, required=True, help="the table of labels to write, ending in .csv")
-    parser.add_argument("--labels", type=Path, help="a table of texts and labels that are there already")
+    parser.add_argument(
+        "--labels", type=Path, help="a table with the columns text and label: labels that are there already"
+    )
     parser.add_argument("--model", default="gpt2-nano", help="a file of conf/model (default: gpt2-nano)")
     add_address(parser)
     add_overrides(parser, "further Hydra overrides of train, such as freeze=head_only")
@@ -83,7 +85,7 @@ def read(options: argparse.Namespace) -> "tuple[Collection, list[str], Path, dic
 
     try:
         classes, out = class_names(options.classes), expect_csv(options.out)
-        given = known_labels(options.labels, classes, options.text_column) if options.labels else {}
+        given = known_labels(options.labels, classes) if options.labels else {}
     except OptionError as error:
         error.field = f"--{error.field}"
         raise

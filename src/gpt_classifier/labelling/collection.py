@@ -72,19 +72,18 @@ def class_names(given: str) -> list[str]:
     return names
 
 
-def known_labels(path: Path, classes: Sequence[str], text_column: str = "text") -> dict[str, int]:
+def known_labels(path: Path, classes: Sequence[str]) -> dict[str, int]:
     """Labels that are there already: the place of its class by text.
 
     Args:
-        path: a table with the columns of texts and `label`.
+        path: a table with the columns `text` and `label`, such as `results.write_labels` writes.
         classes: the names.
-        text_column: that of texts.
 
     Raises:
         OptionError: of `labels`: the file can't be read, has a label that is no class, or two labels of one text.
     """
     try:
-        table, _ = LabelledFiles(path, {"text": text_column, "label": "label"}, Style(), drop_incomplete=False).read()
+        table, _ = LabelledFiles(path, {"text": "text", "label": "label"}, Style(), drop_incomplete=False).read()
     except OptionError as error:
         hint = HINTS.get(error.field, "") or "It needs a text and a label in every row."
         raise OptionError("labels", error.expected, error.found, hint.replace("{field}", "the file")) from error

@@ -142,17 +142,17 @@ class Evidence:
         parts = []
         if self.stop:
             parts.append(
-                f"You can stop: the last {STEP * STABLE_FITS} labels changed next to no prediction "
-                f"(agreement {self.agreement:.3f}). The rest of its mistakes this classifier does not unlearn by more "
-                f"labels of this kind; fine-tuning may."
+                f"You can stop: the last {STEP * STABLE_FITS} labels changed next to no prediction (agreement "
+                f"{self.agreement:.3f}). What it still has wrong, more labels of this kind will hardly change."
             )
         else:
             parts.append("Go on: new labels still change predictions.")
         if self.gain is not None:
+            half = self.trained // 2
             parts.append(
-                f"Twice as many labels as at {self.trained // 2} brought {_points(self.gain.value)} of accuracy "
-                f"({_points(self.gain.low)} to {_points(self.gain.high)}); the next doubling, {self.trained} more, "
-                f"brings less than that as a rule."
+                f"From {half} to {self.trained} labels, accuracy changed by {100 * self.gain.value:+.1f} points "
+                f"(95 % interval {100 * self.gain.low:+.1f} to {100 * self.gain.high:+.1f}). Twice as many labels "
+                f"again seldom bring more than that."
             )
         return " ".join(parts)
 
@@ -201,8 +201,3 @@ def measure(
         agreement=float(np.mean(agreements[-STABLE_FITS:])) if enough else None,
         missing=list(missing),
     )
-
-
-def _points(part: float) -> str:
-    """A difference of accuracies, in percentage points."""
-    return f"{100 * part:+.1f} points"

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -67,9 +67,12 @@ class Training:
     Args:
         out: the table of labels, beside which the run's folder is made.
         overrides: further ones of `train`, such as `model=gpt2-small`.
+        done: is told the folder of a run that is trained and evaluated.
     """
 
-    def __init__(self, out: Path, overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, out: Path, overrides: Sequence[str] = (), done: Callable[[Path], None] = lambda folder: None
+    ) -> None:
         numbers = (re.fullmatch(r"run(\d+)", path.name) for path in out.with_suffix(".runs").glob("run*"))
         number = 1 + max((int(found[1]) for found in numbers if found), default=0)
         self.folder = out.with_suffix(".runs") / f"run{number}"
@@ -80,6 +83,7 @@ class Training:
         ]
         self.lines: list[str] = []
         self.failed = False
+        self._tell_done = done
         self._stopped = False
         self._process: subprocess.Popen[str] | None = None
         self._thread = threading.Thread(target=self._work, name="training", daemon=True)
@@ -106,6 +110,7 @@ class Training:
             if self._stopped or not self._run(command):
                 self.failed = True
                 return
+        self._tell_done(self.folder)
 
     def _run(self, command: list[str]) -> bool:
         self.lines.append(f"$ gpt-classifier {' '.join(command)}")

@@ -133,6 +133,7 @@ class Session:
         order = np.random.default_rng([seed, int(collection.sha256[:12], 16)]).permutation(len(collection.texts))
         self._reserved = order[: len(order) // RESERVED].tolist()
         self._others = order[len(order) // RESERVED :].tolist()
+        self._kept_aside = frozenset(self._reserved)
         self._proposed: list[int] = []
         self._known = {answer.text for answer in self._answers} | self._given.keys()
         self.model = model(self.texts, self.classes)
@@ -177,7 +178,7 @@ class Session:
         with self._lock:
             if text != self._current:
                 raise Outdated
-            answer = Answer(text, label, text in self._reserved)
+            answer = Answer(text, label, text in self._kept_aside)
             self.store.add(answer)
             self._answers.append(answer)
             self._known.add(text)
