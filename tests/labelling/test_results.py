@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from sessions import CLASSES, label, session_on, texts_of
 
 from gpt_classifier.errors import OptionError, UserError
@@ -109,3 +110,9 @@ def test_what_is_trained_is_told_when_it_is_whole(tmp_path: Path, monkeypatch: p
     training._thread.join(20)
     assert training.done
     assert told == [training.folder]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "it's a.csv", "ü,x=1.csv", "a\\b.csv", "a\\'b.csv", "a b\\"])
+def test_train_reads_the_path_that_was_meant(name: str) -> None:
+    written = f"data.path={results._quoted(Path('/folder') / name)}"
+    assert OverridesParser.create().parse_override(written).value() == f"/folder/{name}"

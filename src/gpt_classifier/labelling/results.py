@@ -149,5 +149,9 @@ def expect_trainable(session: Session) -> None:
 
 
 def _quoted(path: Path) -> str:
-    """A path as the value of an override of Hydra."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """A path as the value of an override of Hydra, in quotation marks where it needs them."""
+    written = str(path)
+    if re.fullmatch(r"[\w./-]+", written):
+        return written
+    escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", written)  # a backslash is one but before a quotation mark or the end
+    return "'" + escaped.replace("'", "\\'") + "'"
