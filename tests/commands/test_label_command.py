@@ -122,3 +122,12 @@ def test_what_does_not_fit_is_told_in_a_sentence_and_writes_nothing(
 def test_checkpoint_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="there is no file"):
         command(["app", "--checkpoint", str(tmp_path / "none")])
+
+
+@pytest.mark.parametrize("lacking", ["fastapi", "uvicorn"])
+def test_extra_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    for name in [name for name in sys.modules if name.startswith("gpt_classifier.app")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, lacking, None)
+    with pytest.raises(SystemExit, match=r'need the extra app: pip install -e "\.\[app\]"'):
+        command(["app", "--checkpoint", str(saved(tmp_path)), "--port", "0"])
