@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,16 @@ FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-backgrou
 
 
 class Page:
-    """One page, opened from a file.
+    """One page, opened from a file or an address.
 
     Args:
-        file: an HTML file.
+        file: an HTML file, or an address that begins with http.
         profile: an empty folder for what the browser keeps.
         width: of the screen in CSS pixels.
         dark: whether the reader prefers dark pages.
     """
 
-    def __init__(self, file: Path, profile: Path, width: int = 390, dark: bool = False) -> None:
+    def __init__(self, file: Path | str, profile: Path, width: int = 390, dark: bool = False) -> None:
         reads, to_browser = os.pipe()
         from_browser, writes = os.pipe()
         # 3 and 4 are where Chromium reads and writes
@@ -41,7 +42,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=file if isinstance(file, str) else file.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._receive()
 
@@ -75,6 +76,22 @@ class Page:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"].get("description"))
         return answer["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press and release a key by its name, such as `1`, `Tab` or `Backspace`."""
+        text = {"Space": " ", "Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        code = {"Tab": 9, "Backspace": 8, "Enter": 13, "Space": 32}.get(key, ord(key.upper()[0]))
+        named = {"key": " " if key == "Space" else key, "windowsVirtualKeyCode": code}
+        down = {**named, "type": "keyDown", "text": text} if text else {**named, "type": "rawKeyDown"}
+        self.call("Input.dispatchKeyEvent", **down)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def waited(self, condition: str, seconds: float = 60) -> None:
+        """Wait until an expression of JavaScript is true."""
+        end = time.monotonic() + seconds
+        while not self.run(condition):
+            assert time.monotonic() < end, condition
+            time.sleep(0.02)
 
     def complaints(self) -> list[str]:
         """What the console has of errors, refused requests and broken rules."""

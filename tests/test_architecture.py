@@ -17,8 +17,9 @@ LEVELS = (
     ("artifact", "config", "activations"),
     ("training",),
     ("inference", "pretraining"),
-    ("distillation", "experiments", "evaluation"),
+    ("distillation", "experiments", "evaluation", "labelling"),
     ("book", "crossfitting", "sweeps", "export", "serving"),
+    ("app",),
     ("commands",),
     ("__main__",),
 )

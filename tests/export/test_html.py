@@ -85,8 +85,9 @@ def made(
 
 
 def in_node(code: str, *inputs: Any) -> Any:
-    """What a script returns that has the page's code before it, but for `page.js`; it is given `inputs`."""
-    source = "\n".join((Path(html.__file__).parent / name).read_text("utf-8") for name in SCRIPTS if name != "page.js")
+    """What a script returns that has the page's code before it, but for what shows it; it is given `inputs`."""
+    shown = ("open.js", "page.js")
+    source = "\n".join((Path(html.__file__).parent / name).read_text("utf-8") for name in SCRIPTS if name not in shown)
     script = f"""{source}
     const inputs = JSON.parse(require("fs").readFileSync(0, "utf-8"));
     (async () => {{ {code} }})().then(found => process.stdout.write(JSON.stringify(found)));"""

@@ -19,6 +19,8 @@ COMMANDS = {
     "evaluate": "measure a checkpoint and write a page about it",
     "compare": "put checkpoints and scikit-learn's classifiers side by side",
     "look-inside": "draw attention and the probability after each token of one text",
+    "app": "try a classifier in the browser, and look at how good it is",
+    "label": "label texts in the browser while a classifier learns",
     "export": "write a classifier as a bundle, a Hugging Face folder, ONNX or one HTML page",
     "serve": "answer requests over HTTP",
     "generate": "continue a prompt with a pretrained model",

@@ -1,10 +1,7 @@
 """A classifier as one HTML file: weights, vocabulary and the JavaScript that runs it; no server, no network."""
 
 import base64
-import hashlib
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from gpt_classifier.spec import Spec
 from gpt_classifier.tokenizers.byte_level import ranks_from_text
 
 FILE = "classifier.html"
-SCRIPTS = ("weights.js", "tokenizer.js", "linear.js", "model.js", "page.js")
+SCRIPTS = ("weights.js", "tokenizer.js", "linear.js", "model.js", "open.js", "page.js")
 MOST_PARAMETERS = 200_000_000  # about what a browser holds as one string: 2^29 characters
 LONGEST_TITLE = 60  # characters of class names
 
@@ -88,18 +85,18 @@ def _page(spec: Spec, model: Classifier, classes: list[str], examples: Sequence[
     told = _told(spec, model, classes)
     page = pages.render(
         "classifier",
-        title=f"Text classifier: {_shortened(classes)}",
+        title=f"Text classifier: {shortened(classes)}",
         headline=f"A fine-tuned GPT-2 that tells {len(classes)} classes apart",
         notes=[spec.note] if spec.note else [],
         policy=POLICY,
         examples=list(examples),
         trace=told["trace"],
         facts=_facts(spec, model, classes),
-        spec=_json({**told, "tensors": table}),
+        spec=pages.as_json({**told, "tensors": table}),
         weights=Markup(weights),
         script=Markup("\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in SCRIPTS)),
     )
-    return _with_hashes(page)
+    return page.replace("script-src HASHES", f"script-src {pages.script_hashes(page)}", 1)
 
 
 HEAD = "head.weight"  # small, and what all classes are read with
@@ -108,12 +105,6 @@ POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 """No connections, images, frames, workers or forms; and no script but those of the page, each by its hash."""
-
-
-def _with_hashes(page: str) -> str:
-    digests = (hashlib.sha256(script.encode()).digest() for script in re.findall(r"<script>(.*?)</script>", page, re.S))
-    hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-    return page.replace("script-src HASHES", f"script-src {hashes}", 1)
 
 
 def _tensors(model: Classifier, order: list[int]) -> dict[str, Tensor]:
@@ -149,12 +140,7 @@ def _told(spec: Spec, model: Classifier, classes: list[str]) -> dict[str, Any]:
     }
 
 
-def _json(content: Mapping[str, Any]) -> Markup:
-    """JSON within a script element, where `</script>` or `<!--` in a class name would be read as HTML."""
-    return Markup(json.dumps(content).replace("<", "\\u003c"))
-
-
-def _shortened(classes: Sequence[str]) -> str:
+def shortened(classes: Sequence[str]) -> str:
     names = ", ".join(classes)
     return names if len(names) <= LONGEST_TITLE else f"{names[:LONGEST_TITLE]} …"
 

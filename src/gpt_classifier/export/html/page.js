@@ -13,15 +13,6 @@ function element(tag, text, properties = {}) {
   return Object.assign(document.createElement(tag), {textContent: text, ...properties});
 }
 
-/** The classifier in this page. */
-async function openClassifier() {
-  if (typeof DecompressionStream === "undefined")
-    throw new Error("this browser is too old; any of 2023 or later will do");
-  const spec = JSON.parse($("spec").textContent);
-  const bytes = await inflate(decodeBase85($("weights").textContent));
-  return new Classifier(spec, unpack(spec.tensors, bytes));
-}
-
 /** How a prediction is drawn, the stronger the surer: of two classes the first is blue, everything else orange. */
 function colourOf(probabilities) {
   const classes = probabilities.length, likely = best(probabilities);

@@ -1,0 +1,136 @@
+"""What a linear classifier reads of each text: pooled activations of the frozen model, and its distinct tokens."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt_classifier.data.sources import Texts
+from gpt_classifier.errors import UserError
+from gpt_classifier.inference.fitting import configure
+from gpt_classifier.models.linear_probe import Bags
+from gpt_classifier.quiet import quiet
+from gpt_classifier.training.build import build_module, build_pooling, build_trainer, load_data
+from gpt_classifier.training.context import RunContext
+from gpt_classifier.training.recipe import settle
+
+AT_ONCE = 20_000  # tokens between two reports of progress: a second or so of gpt2-nano
+
+
+class Stopped(Exception):
+    """Whoever waited for features does not want them any more."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of N texts.
+
+    Args:
+        pooled: `(N, D)` float32, after all blocks.
+        ids: `(M,)` int64, the distinct tokens of each text, one text after the other.
+        starts: `(N,)` int64, where each text begins in them.
+        vocab_size: V.
+    """
+
+    pooled: Tensor
+    ids: Tensor
+    starts: Tensor
+    vocab_size: int
+
+    def idf(self, texts: np.ndarray) -> Tensor:
+        """Inverse document frequencies `(V,)` in some of the texts, 0 for tokens of none, as `BagOfTokens.count`."""
+        chosen = torch.zeros(len(self.starts))
+        chosen[torch.from_numpy(texts)] = 1
+        counts = torch.zeros(self.vocab_size).index_add_(0, self.ids, chosen[self._owners()])
+        return torch.where(counts > 0, 1 + torch.log((1 + len(texts)) / (1 + counts)), 0.0)
+
+    def bags(self, idf: Tensor) -> Bags:
+        """TF-IDF of all texts, of Euclidean length 1, as `BagOfTokens.values`."""
+        values, owners = idf[self.ids], self._owners()
+        norms = torch.zeros(len(self.starts)).index_add_(0, owners, values.square()).sqrt().clamp_min(1e-12)
+        return Bags(self.ids, values / norms[owners], self.starts)
+
+    def only(self, texts: np.ndarray) -> "Features":
+        """The features of some of the texts, by their places."""
+        ends = torch.cat([self.starts[1:], torch.tensor([len(self.ids)])])
+        places = torch.from_numpy(texts)
+        counts = (ends - self.starts)[places]
+        ids = [self.ids[start:end] for start, end in zip(self.starts[places], ends[places], strict=True)]
+        return Features(self.pooled[places], torch.cat(ids), counts.cumsum(dim=0) - counts, self.vocab_size)
+
+    def _owners(self) -> Tensor:
+        """Of each token the text that has it, `(M,)`."""
+        ends = torch.cat([self.starts[1:], torch.tensor([len(self.ids)])])
+        return torch.repeat_interleave(torch.arange(len(self.starts)), ends - self.starts)
+
+
+def compute_features(
+    params: Mapping[str, Any],
+    texts: Sequence[str],
+    progress: Callable[[float], None] = lambda part: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Features:
+    """Pass all texts through a frozen model, once: activations stay in memory for later fits of this process.
+
+    Args:
+        params: those of `TextClassifier`; what it would train is not looked at.
+        texts: N of them, at least two, none empty.
+        progress: is told which part is done, from 0 to 1.
+        stopped: asked now and then whether to give up.
+
+    Raises:
+        UserError: a parameter that does not fit, or a model whose activations can't be kept.
+        Stopped: when `stopped` says so.
+    """
+    config = configure({**params, "freeze": "head_only", "validation": 0, "progress": False})
+    context = RunContext(
+        folder=None, choices={"model": params["model"], "freeze": "head_only"}, source=None, progress=False
+    )
+    with quiet(all_of_it=True):
+        pooling = build_pooling(config)
+        # labels are not looked at either; there must be two
+        data = load_data(config, Texts(texts, [str(place % 2) for place in range(len(texts))]), pooling)
+        config = settle(config, context, data)
+        trainer = build_trainer(config, context, validate=False)
+        module = build_module(config, trainer, data, pooling)
+    prefix, model = module.prefix, module.model.eval()
+    if prefix is None or prefix.key.depth != model.pooled_depth:
+        raise UserError(f"--model: the activations of {params['model']} can't be kept, as labelling needs them.")
+    assert data.frame is not None
+    shuffled = data.frame["row"].to_numpy()
+    rows = [np.empty(0, dtype=np.int32)] * len(texts)
+    for place, row in zip(shuffled, data.datasets["train"].rows, strict=True):
+        rows[place] = row
+    total, done = sum(map(len, rows)), 0
+    with trainer.precision_plugin.forward_context():
+        for part in _parts(rows):
+            if stopped():
+                raise Stopped
+            prefix.fill({"texts": part}, model, data.pad_id)
+            done += sum(map(len, part))
+            progress(done / total)
+        prefix.fill({"texts": rows}, model, data.pad_id)
+    distinct = [np.unique(row) for row in rows]
+    counts = torch.tensor([len(ids) for ids in distinct])
+    return Features(
+        prefix.unpack(prefix.gather("texts", range(len(rows)))),
+        torch.from_numpy(np.concatenate(distinct).astype(np.int64)),
+        counts.cumsum(dim=0) - counts,
+        model.backbone.vocab_size,
+    )
+
+
+def _parts(rows: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Rows sorted by length, in parts of about `AT_ONCE` tokens."""
+    parts: list[list[np.ndarray]] = [[]]
+    tokens = 0
+    for row in sorted(rows, key=len):
+        if parts[-1] and tokens + len(row) > AT_ONCE:
+            parts.append([])
+            tokens = 0
+        parts[-1].append(row)
+        tokens += len(row)
+    return parts
