@@ -94,3 +94,10 @@ def test_listening_for_others_is_warned_of() -> None:
     assert is_loopback("::1")
     assert warning("localhost") == ""
     assert "there is no password" in warning("0.0.0.0")
+
+
+def test_answers_are_sent_at_once() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

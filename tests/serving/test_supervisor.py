@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from exported import opened_gpt
+
+from gpt_classifier.serving.supervisor import bind
 
 PATIENCE = 240  # seconds, for machines that are busy
 
@@ -139,3 +142,10 @@ def test_checkpoint_that_no_worker_can_open_ends_the_command(tmp_path: Path) -> 
     assert ended.returncode == 1
     assert "is damaged, or was changed by hand" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_answers_are_sent_at_once() -> None:
+    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -78,6 +78,8 @@ def listen(host: str, port: int) -> socket.socket:
             "--port", f"a free port of {host}", f"{port}: {reason}", "Name another, or 0 for any free one."
         ) from error
     found.set_inheritable(True)
+    # asyncio sets it for sockets of its own making alone; without it a body waits 40 ms for its headers' receipt
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return found
 
 

@@ -134,6 +134,8 @@ def bind(host: str, port: int) -> socket.socket:
             f"can't be had ({getattr(error, 'strerror', None) or error}). Set another --port, or 0 for any."
         ) from error
     listener.set_inheritable(True)
+    # asyncio sets it for sockets of its own making alone; without it a body waits 40 ms for its headers' receipt
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
