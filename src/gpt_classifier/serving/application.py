@@ -8,7 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,16 @@ class Said(BaseModel):
     predictions: list[Prediction] | None = None
 
 
+def opened(path: Path, settings: Settings) -> Served:
+    """`Served.open` in a thread that ends with it, and with it its OpenMP threads.
+
+    Beside a second set of these, those that compute answers would sleep where they wait for each other, which takes
+    twice as long for one text.
+    """
+    with ThreadPoolExecutor(1, "open") as opener:
+        return opener.submit(Served.open, path, settings).result()
+
+
 class Service:
     """A worker: what it answers with, and what it counts.
 
@@ -95,7 +107,7 @@ class Service:
         async with self._reloading:
             try:
                 path = find_checkpoint(self.settings.checkpoint, self.settings.outputs)
-                fresh = await asyncio.to_thread(Served.open, path, self.settings)
+                fresh = await asyncio.to_thread(opened, path, self.settings)
             except Exception as error:
                 self.metrics.reloads.labels("failed").inc()
                 log.error(
@@ -293,7 +305,7 @@ def worker(settings: Settings) -> Gate:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
     try:
         settings.prepare()
-        served = Served.open(settings.path, settings)
+        served = opened(settings.path, settings)
     except (UserError, OSError, RuntimeError) as error:
         print(f"\n{paragraph_of(error, '') or first_line(error)}", file=sys.stderr, flush=True)
         raise SystemExit(STARTUP_FAILURE) from None
