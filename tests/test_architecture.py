@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "gpt_classifier"
 LEVELS = (
-    ("errors", "paths", "quiet", "assets", "signals", "confusion", "__init__"),
+    ("errors", "listening", "paths", "quiet", "assets", "signals", "confusion", "__init__"),
     ("atomic", "checkpoints", "faults", "hub", "pages", "web"),
     ("decisions", "tasks", "device", "figures", "schema", "tables", "tokenizers", "torch_files"),
     ("models", "data", "spec"),

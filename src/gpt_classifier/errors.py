@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 NOT_FOR_TERMINALS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -125,3 +125,21 @@ def first_line(error: BaseException) -> str:
             return "it is no file of tensors that torch.save wrote"
         return "it contains objects other than tensors and plain values, which are never loaded"
     return printable((text.splitlines() or [type(error).__name__])[0])
+
+
+@contextmanager
+def missing_told(told: Callable[[ModuleNotFoundError], str]) -> Iterator[None]:
+    """Inside, modules are imported that may not be installed; one of this package that is missing is raised as it is.
+
+    Args:
+        told: what a person is told.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "gpt_classifier":
+            raise
+        raise UserError(told(error)) from error

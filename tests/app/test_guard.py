@@ -6,9 +6,10 @@ import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
 
-from gpt_classifier.app.guard import MOST_BYTES, is_loopback, policy
+from gpt_classifier.app.guard import MOST_BYTES, policy
 from gpt_classifier.app.server import address, application, listen, warning
 from gpt_classifier.errors import OptionError, UserError
+from gpt_classifier.listening import is_loopback
 
 BASE = "http://127.0.0.1:8008"
 

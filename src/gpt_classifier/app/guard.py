@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpt_classifier import pages
+from gpt_classifier.listening import is_loopback
 
 MOST_BYTES = 50_000_000  # of a request
 HEADERS = {
@@ -98,11 +99,3 @@ class Guard:
         except ValueError:
             return bool(host) and name.lower() in self.names
         return address.is_loopback if self.loopback else True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what listens there is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -12,8 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from markupsafe import Markup
 
-from gpt_classifier import pages
-from gpt_classifier.app.guard import Guard, is_loopback, policy
+from gpt_classifier import listening, pages
+from gpt_classifier.app.guard import Guard, policy
 from gpt_classifier.errors import OptionError, UserError
 
 SECONDS = 5  # that answers which have begun may take when the process ends
@@ -69,18 +69,12 @@ def listen(host: str, port: int) -> socket.socket:
         UserError: it is taken, or there is no such address here.
     """
     try:
-        found = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, reuse_port=False
-        )
+        return listening.listen(host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise OptionError(
             "--port", f"a free port of {host}", f"{port}: {reason}", "Name another, or 0 for any free one."
         ) from error
-    found.set_inheritable(True)
-    # asyncio sets it for sockets of its own making alone; without it a body waits 40 ms for its headers' receipt
-    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return found
 
 
 def address(listener: socket.socket) -> str:
@@ -100,7 +94,7 @@ def serve(app: Guard, listener: socket.socket) -> None:
 
 def warning(host: str) -> str:
     """What to say where others than this machine's users reach the app; empty where they don't."""
-    if is_loopback(host):
+    if listening.is_loopback(host):
         return ""
     return (
         f"Everyone who reaches this machine at {host} can read the texts and answer: there is no password. Without "

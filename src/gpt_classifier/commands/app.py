@@ -5,13 +5,12 @@ gpt-classifier app --checkpoint latest --examples texts.txt --port 8080
 """
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from gpt_classifier.commands.arguments import add_checkpoint, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
-from gpt_classifier.errors import OptionError, UserError, first_line
+from gpt_classifier.errors import OptionError, first_line, missing_told
 from gpt_classifier.paths import near
 
 PORT = 8008
@@ -33,21 +32,15 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=PORT, help=f"0: any free one (default: {PORT})")
 
 
-@contextmanager
-def needs_app() -> Iterator[None]:
+def needs_app() -> AbstractContextManager[None]:
     """Inside, what the extra `app` installs is imported.
 
     Raises:
         UserError: it is not installed.
     """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "gpt_classifier":
-            raise
-        raise UserError(
-            f'Pages in the browser need the extra app: pip install -e ".[app]" ({first_line(error)})'
-        ) from error
+    return missing_told(
+        lambda error: f'Pages in the browser need the extra app: pip install -e ".[app]" ({first_line(error)})'
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,7 +6,6 @@ curl -d '{"text": "Are we still on for lunch?"}' -H 'Content-Type: application/j
 """
 
 import argparse
-import ipaddress
 import os
 import sys
 from functools import partial
@@ -14,6 +13,7 @@ from functools import partial
 from gpt_classifier.commands.arguments import add_checkpoint, arguments_of, import_modules
 from gpt_classifier.commands.exit import readable_exit
 from gpt_classifier.errors import OptionError, UserError, first_line
+from gpt_classifier.listening import is_loopback
 from gpt_classifier.serving.settings import API_KEY, Limits, Settings
 
 LIMITS = {
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             from gpt_classifier.serving.supervisor import serve
         except ImportError as error:
             raise UserError(f'serve needs the extra serve: pip install -e ".[serve]" ({first_line(error)})') from error
-        if not settings.api_key and not is_local(options.host):
+        if not settings.api_key and not is_loopback(options.host):
             print(f"Whoever reaches {options.host} can ask: {API_KEY} is not set.", file=sys.stderr)
         if not serve(settings, options.host, options.port):
             raise SystemExit(1)
@@ -89,11 +89,3 @@ def settings_of(options: argparse.Namespace) -> Settings:
         if error.field != API_KEY:
             error.field = f"--{error.field.replace('_', '-')}"
         raise
-
-
-def is_local(host: str) -> bool:
-    """Whether an address is of this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -3,8 +3,8 @@
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpt_classifier.checkpoints import find_checkpoint
-from gpt_classifier.errors import UserError
+from gpt_classifier.errors import UserError, missing_told
 from gpt_classifier.inference.onnx_predictor import OnnxPredictor, expect_onnx, is_onnx
 from gpt_classifier.inference.text_predictor import TextPredictor
 from gpt_classifier.spec import Spec
@@ -341,19 +341,15 @@ class TextClassifier:
         return float(np.average(right, weights=sample_weight))
 
 
-@contextmanager
-def _needs_torch(what: str) -> Iterator[None]:
+def _needs_torch(what: str) -> AbstractContextManager[None]:
     """Inside, modules are imported that an export to ONNX does without.
 
     Raises:
         UserError: torch is not installed.
     """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "gpt_classifier":
-            raise
-        raise UserError(
+    return missing_told(
+        lambda error: (
             f"{what} needs {error.name}, which is not installed; without it only an export to ONNX can be opened. "
             f"Install the package with all that it depends on: pip install gpt-classifier."
-        ) from error
+        )
+    )

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import lgamma
 
 import numpy as np
+
+from gpt_classifier.decisions.selective import upper_bound
 
 CONFIDENCE = 0.95
 FEW_RANDOM, FEW_TRAINED = 20, 30  # below which nothing is advised
@@ -30,22 +31,8 @@ def clopper_pearson(right: int, number: int, confidence: float = CONFIDENCE) -> 
         number: of how many, at least one.
         confidence: of the interval.
     """
-    counts = np.arange(number + 1)
-    choose = np.array([lgamma(number + 1) - lgamma(k + 1) - lgamma(number - k + 1) for k in counts.tolist()])
-
-    def at_least(k: int, p: float) -> float:
-        return float(np.exp(choose[k:] + counts[k:] * np.log(p) + (number - counts[k:]) * np.log1p(-p)).sum())
-
-    def solved(k: int, tail: float) -> float:
-        low, high = 0.0, 1.0
-        for _ in range(50):  # halvings: at_least grows with p
-            middle = (low + high) / 2
-            low, high = (middle, high) if at_least(k, middle) < tail else (low, middle)
-        return (low + high) / 2
-
     tail = (1 - confidence) / 2
-    low = solved(right, tail) if right else 0.0
-    high = solved(right + 1, 1 - tail) if right < number else 1.0
+    low, high = 1 - upper_bound(number - right, number, tail), upper_bound(right, number, tail)
     return Interval(right / number, low, high)
 
 

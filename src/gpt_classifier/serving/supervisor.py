@@ -17,6 +17,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 
 from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import UserError
+from gpt_classifier.listening import listen
 from gpt_classifier.serving.logs import CONFIG
 from gpt_classifier.serving.settings import Settings
 
@@ -126,17 +127,12 @@ def bind(host: str, port: int) -> socket.socket:
         UserError: the address can't be had.
     """
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        return listen(host, port)
     except (OSError, OverflowError) as error:
         raise UserError(
             f"--host, --port: expected an address of this machine and a port that is free, but {host} port {port} "
             f"can't be had ({getattr(error, 'strerror', None) or error}). Set another --port, or 0 for any."
         ) from error
-    listener.set_inheritable(True)
-    # asyncio sets it for sockets of its own making alone; without it a body waits 40 ms for its headers' receipt
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 def serve(settings: Settings, host: str, port: int) -> bool:
