@@ -83,7 +83,8 @@ def classifier_of(
     model = Classifier(backbone, pooling, 3)
     if words:
         model.words = BagOfTokens(backbone.vocab_size, 3)
-        model.words.count([np.arange(0, backbone.vocab_size, 2), np.arange(0, backbone.vocab_size, 3)])
+        model.words.idf[::2] = 1.5
+        model.words.idf[::3] += 1
         model.words.weight.normal_()
     if lora:
         add_adapters(model, LoRA(2, 4.0, "alpha", "rank", 0.1, ["query", "mlp_output", "head"]))

@@ -9,6 +9,7 @@ from gpt_classifier.activations.memory_cache import STORE, clear_memory_cache
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.labelling.features import Stopped, compute_features
 from gpt_classifier.labelling.linear import LinearModel, fit_linear, standardised
+from gpt_classifier.models.ngrams import ngrams_of
 
 TEXTS = [
     "WINNER!! Call now to claim your prize",
@@ -33,7 +34,8 @@ def test_probabilities_are_those_of_a_classifier_with_the_same_head() -> None:
     assert model.words is not None
     assert linear.fit.words is not None
     with torch.no_grad():
-        model.words.count([predictor.token_rows([TEXTS[i]])[0] for i in (5, 1, 0)])
+        rows = [predictor.token_rows([TEXTS[i]])[0] for i in (5, 1, 0)]
+        model.words.idf.copy_(ngrams_of(predictor.tokenizer, model.backbone.vocab_size).weigh(rows)[0])
         model.words.weight.copy_(linear.fit.words)
         model.head.weight.copy_(linear.fit.weight)
         model.head.bias.copy_(linear.fit.bias)

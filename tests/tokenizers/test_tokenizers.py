@@ -146,6 +146,19 @@ def test_state_is_all_of_it(name: str) -> None:
 
 
 @every_tokenizer
+def test_tokens_are_spelt_alike_but_for_where_words_begin(name: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    spellings = tokenizer.spellings()
+    assert len(spellings) == tokenizer.vocab_size
+    assert spellings[tokenizer.pad_id] == ""
+    (row,), _ = tokenizer.encode(["see you at five see"], 99, "head")
+    written = "".join(spellings[i] for i in row).lower()
+    mark = written[written.index("you") - 1]
+    assert not mark.isalnum()
+    assert written.removeprefix(mark) == f"see{mark}you{mark}at{mark}five{mark}see"
+
+
+@every_tokenizer
 def test_text_that_spells_a_special_token_is_ordinary(name: str) -> None:
     tokenizer = TOKENIZERS[name]()
     text = "WIN <|endoftext|> [PAD] <pad> now"

@@ -77,7 +77,8 @@ def test_bags_of_tokens_are_features_of_the_same_regression() -> None:
     counts = torch.tensor([len(row) for row in rows])
     bags = Bags(torch.cat(rows), dense[dense > 0], counts.cumsum(0) - counts)
     bags = bags._replace(values=torch.cat([dense[i, row] for i, row in enumerate(rows)]))
-    fit = probe(train._replace(bags=bags), None, TASK, vocab_size=50)
+    alone = Bags(torch.arange(50), torch.ones(50), torch.arange(50))  # no token has letters in common with another
+    fit = probe(train._replace(bags=bags), None, TASK, alone)
     standard = (train.features - train.features.mean(0)) / train.features.std(0, correction=0) / 7**0.5
     both = torch.cat([standard, dense], dim=1).numpy()
     expected = linear_model.LogisticRegression(C=UNVALIDATED, tol=1e-8, max_iter=5000).fit(both, train.targets)
@@ -85,6 +86,38 @@ def test_bags_of_tokens_are_features_of_the_same_regression() -> None:
     np.testing.assert_allclose(found.numpy(), expected.predict_proba(both), atol=2e-3)
     assert fit.words is not None
     assert not fit.words[:3].any()  # tokens of no text
+
+
+def test_what_is_learned_of_a_token_holds_for_those_spelt_alike() -> None:
+    bags = Bags(torch.tensor([0, 1, 2]), torch.ones(3), torch.arange(3))
+    ngrams = Bags(torch.tensor([0, 1, 2, 0, 3]), torch.ones(5), torch.tensor([0, 1, 2, 3, 5]))  # token 3 has that of 0
+    train = Seen(torch.zeros(3, 2), bags, torch.arange(3), None)
+    fit = probe(train, None, TASK, ngrams)
+    assert fit.words is not None
+    torch.testing.assert_close(fit.words[3], fit.words[0])
+    assert fit.words[3].argmax() == 0
+
+
+def test_validation_chooses_how_much_features_count_beside_tokens() -> None:
+    def share(noise: float) -> float:
+        """Of the logits' variance, what is due to features."""
+        train, val = noisy(60, noise), noisy(300, noise, seed=1)
+        alone = Bags(torch.arange(9), torch.ones(9), torch.arange(9))
+        bags = [
+            Bags(
+                seen.targets * 3 + torch.arange(len(seen.targets)) % 2,
+                torch.ones(len(seen.targets)),
+                torch.arange(len(seen.targets)),
+            )
+            for seen in (train, val)
+        ]
+        train, val = train._replace(bags=bags[0]), val._replace(bags=bags[1])
+        fit = probe(train, val, TASK, alone)
+        assert val.bags is not None
+        assert fit.words is not None
+        return float((val.features @ fit.weight.T).var() / val.bags.logits(fit.words).var())
+
+    assert share(10.0) < share(0.1)
 
 
 def test_without_steps_the_probe_is_what_is_measured_and_kept(train: Callable[..., Run]) -> None:

@@ -12,6 +12,7 @@ from gpt_classifier.data.sources import Texts
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.fitting import configure
 from gpt_classifier.models.linear_probe import Bags
+from gpt_classifier.models.ngrams import NGrams, ngrams_of
 from gpt_classifier.quiet import quiet
 from gpt_classifier.training.build import build_module, build_pooling, build_trainer, load_data
 from gpt_classifier.training.context import RunContext
@@ -32,20 +33,19 @@ class Features:
         pooled: `(N, D)` float32, after all blocks.
         ids: `(M,)` int64, the distinct tokens of each text, one text after the other.
         starts: `(N,)` int64, where each text begins in them.
-        vocab_size: V.
+        ngrams: of all V tokens.
     """
 
     pooled: Tensor
     ids: Tensor
     starts: Tensor
-    vocab_size: int
+    ngrams: NGrams
 
-    def idf(self, texts: np.ndarray) -> Tensor:
-        """Inverse document frequencies `(V,)` in some of the texts, 0 for tokens of none, as `BagOfTokens.count`."""
-        chosen = torch.zeros(len(self.starts))
-        chosen[torch.from_numpy(texts)] = 1
-        counts = torch.zeros(self.vocab_size).index_add_(0, self.ids, chosen[self._owners()])
-        return torch.where(counts > 0, 1 + torch.log((1 + len(texts)) / (1 + counts)), 0.0)
+    def weigh(self, texts: np.ndarray) -> tuple[Tensor, Bags]:
+        """How much each token says by some of the texts, and by which n-grams, as `NGrams.weigh`."""
+        ids, starts = self.ids.numpy(), self.starts.tolist()
+        ends = [*starts[1:], len(ids)]
+        return self.ngrams.weigh(ids[starts[text] : ends[text]] for text in texts.tolist())
 
     def bags(self, idf: Tensor) -> Bags:
         """TF-IDF of all texts, of Euclidean length 1, as `BagOfTokens.values`."""
@@ -59,7 +59,7 @@ class Features:
         places = torch.from_numpy(texts)
         counts = (ends - self.starts)[places]
         ids = [self.ids[start:end] for start, end in zip(self.starts[places], ends[places], strict=True)]
-        return Features(self.pooled[places], torch.cat(ids), counts.cumsum(dim=0) - counts, self.vocab_size)
+        return Features(self.pooled[places], torch.cat(ids), counts.cumsum(dim=0) - counts, self.ngrams)
 
     def _owners(self) -> Tensor:
         """Of each token the text that has it, `(M,)`."""
@@ -119,7 +119,7 @@ def compute_features(
         prefix.unpack(prefix.gather("texts", range(len(rows)))),
         torch.from_numpy(np.concatenate(distinct).astype(np.int64)),
         counts.cumsum(dim=0) - counts,
-        model.backbone.vocab_size,
+        ngrams_of(data.tokenizer, model.backbone.vocab_size),
     )
 
 

@@ -19,7 +19,7 @@ class Linear:
 
     Args:
         fit: its weights.
-        idf: `(V,)` of the texts that it was fitted to.
+        idf: `(V,)` by the texts that it was fitted to.
     """
 
     fit: Fit
@@ -44,11 +44,11 @@ def fit_linear(features: Features, texts: Sequence[int], labels: Sequence[int], 
         classes: C names.
     """
     chosen = np.asarray(texts)
-    idf = features.idf(chosen)
+    idf, ngrams = features.weigh(chosen)
     places = torch.from_numpy(chosen)
     bags = features.only(chosen).bags(idf)
     seen = Seen(features.pooled[places], bags, torch.tensor(labels), None)
-    return Linear(probe(seen, None, SingleLabel(classes), features.vocab_size), idf)
+    return Linear(probe(seen, None, SingleLabel(classes), ngrams), idf)
 
 
 class LinearModel:

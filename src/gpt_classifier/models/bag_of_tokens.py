@@ -3,16 +3,13 @@
 Cheng et al., "Wide & Deep Learning for Recommender Systems" (2016), for text.
 """
 
-from collections.abc import Iterable
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class BagOfTokens(nn.Module):
-    """Logits from TF-IDF of the tokens of a text: each distinct one once, weighted by its idf, of Euclidean length 1.
+    """Logits from the tokens of a text: each distinct one once, by how much it says, of Euclidean length 1.
 
     It is fitted as a whole (`gpt_classifier.training.linear_probe`), not trained step by step: what it has are buffers.
 
@@ -21,7 +18,7 @@ class BagOfTokens(nn.Module):
         num_outputs: C.
 
     Attributes:
-        idf: `(V,)` `1 + ln((1 + N) / (1 + n))` of a token in n of N training texts; 0 if in none.
+        idf: `(V,)`, see `NGrams.weigh`.
         weight: `(V, C)`; the bias is that of the head.
     """
 
@@ -32,16 +29,6 @@ class BagOfTokens(nn.Module):
         super().__init__()
         self.register_buffer("idf", torch.zeros(vocab_size))
         self.register_buffer("weight", torch.zeros(vocab_size, num_outputs))
-
-    def count(self, rows: Iterable[np.ndarray]) -> None:
-        """Set `idf` from the token ids of the training texts."""
-        counts = np.zeros(len(self.idf))
-        number = 0
-        for row in rows:
-            counts[np.unique(row)] += 1
-            number += 1
-        idf = np.where(counts > 0, 1 + np.log((1 + number) / (1 + counts)), 0.0)
-        self.idf.copy_(torch.from_numpy(idf))
 
     def values(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """The value of each position's token, 0 at padding and where the token came before.

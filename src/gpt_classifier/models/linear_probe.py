@@ -11,16 +11,18 @@ from gpt_classifier.tasks import Task
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 UNVALIDATED = 3.0
 """Inverse strengths of the penalty, as C of scikit-learn's LogisticRegression, and the one where nothing chooses."""
-ITERATIONS = 100
+SHARES = (1.0, 0.5, 0.25)
+"""Of the features, beside the tokens: a narrow model's are worth less the more classes there are."""
+ITERATIONS, HISTORY = 100, 10  # of L-BFGS, and steps that it remembers
 
 
 class Bags(NamedTuple):
-    """`BagOfTokens` of N texts, one after the other.
+    """The `BagOfTokens` of N texts, or the n-grams of N tokens, one after the other.
 
     Args:
-        ids: `(M,)` token ids.
+        ids: `(M,)` of tokens, or of n-grams.
         values: `(M,)` of each.
-        starts: `(N,)`, where each text begins.
+        starts: `(N,)`, where each text or token begins.
     """
 
     ids: Tensor
@@ -30,6 +32,15 @@ class Bags(NamedTuple):
     def logits(self, weight: Tensor) -> Tensor:
         """`(N, C)` with a weight of `(V, C)`."""
         return F.embedding_bag(self.ids, weight, self.starts, per_sample_weights=self.values, mode="sum")
+
+    def only(self, places: Tensor) -> "Bags":
+        """Some of them."""
+        ends = torch.cat([self.starts[1:], self.starts.new_tensor([len(self.ids)])])
+        counts = (ends - self.starts)[places]
+        starts = counts.cumsum(dim=0) - counts
+        within = torch.arange(int(counts.sum()), device=self.ids.device) - starts.repeat_interleave(counts)
+        taken = self.starts[places].repeat_interleave(counts) + within
+        return Bags(self.ids[taken], self.values[taken], starts)
 
 
 class Seen(NamedTuple):
@@ -67,67 +78,102 @@ class Fit(NamedTuple):
         return logits if seen.bags is None or self.words is None else logits + seen.bags.logits(self.words)
 
 
-def probe(train: Seen, val: Seen | None, task: Task, vocab_size: int = 0) -> Fit:
-    """A linear model with an L2 penalty, whose strength validation chooses.
+def probe(train: Seen, val: Seen | None, task: Task, ngrams: Bags | None = None) -> Fit:
+    """A linear model with an L2 penalty, whose strength validation chooses, on features and on tokens.
 
-    It is the strongest one whose loss is within a standard error of the lowest (Breiman et al., "Classification and
-    Regression Trees", 1984): with few messages the lowest itself is chance, and a weak penalty is too sure.
+    Each share of the features is tried, from the largest on and as long as the next one is better, with all strengths.
+    Of the best share it is the strongest penalty whose loss is within a standard error of the lowest (Breiman et al.,
+    "Classification and Regression Trees", 1984): with few messages the lowest itself is chance, and a weak penalty is
+    too sure.
 
     Args:
-        train: what it is fitted to. Features are standardised for the penalty, to vectors of length 1 on average, as
-            bags of tokens have.
+        train: what it is fitted to. Features are standardised for the penalty, to vectors whose length is the share on
+            average; bags of tokens have length 1.
         val: what chooses, if there is any.
         task: for its loss.
-        vocab_size: V.
+        ngrams: of each of V tokens, by which what is learned of one token holds for others.
     """
-    features, outputs = train.features, len(task.classes)
-    mean, scale = features.mean(dim=0), features.std(dim=0, correction=0) * features.shape[1] ** 0.5  # (D,)
-    scale = torch.where(scale > 0, scale, 1.0)
-    standard = (features - mean) / scale
-    weight = features.new_zeros(outputs, features.shape[1], requires_grad=True)
-    bias = features.new_zeros(outputs, requires_grad=True)
-    known, bags = None, train.bags
-    if bags is not None:  # few tokens of a vocabulary occur
-        known, ids = bags.ids.unique(return_inverse=True)
-        bags = bags._replace(ids=ids)
-    words = features.new_zeros(0 if known is None else len(known), outputs, requires_grad=True)
+    regression = Regression(train, task, ngrams)
+    if val is None:
+        return regression.fit(SHARES[0], UNVALIDATED)
+    best: list[tuple[Fit, Tensor]] = []
+    for share in SHARES if ngrams is not None else SHARES[:1]:
+        path: list[tuple[Fit, Tensor]] = []  # from the strongest penalty on, each with the loss of each message
+        for strength in STRENGTHS:
+            fit = regression.fit(share, strength, goes_on=bool(path))
+            path.append((fit, task.losses(fit.logits(val), val.targets)))
+            if len(path) > 1 and not path[-1][1].mean() < path[-2][1].mean():
+                break
+        if best and not lowest(path).mean() < lowest(best).mean():
+            break
+        best = path
+    more = ((fit, losses - lowest(best)) for fit, losses in best)
+    close = (fit for fit, loss in more if loss.mean() <= standard_error(loss))
+    return next(close, best[0][0])  # no loss is close to one that is no number
 
-    def logits() -> Tensor:
-        found = standard @ weight.T + bias
-        return found if bags is None else found + bags.logits(words)
 
-    def fitted() -> Fit:
-        table = None
-        if known is not None:
-            table = features.new_zeros(vocab_size, outputs)
-            table[known] = words.detach()
-        return Fit(weight.detach() / scale, bias.detach() - weight.detach() @ (mean / scale), table)
+def lowest(path: list[tuple[Fit, Tensor]]) -> Tensor:
+    """The losses `(N,)` whose mean is lowest."""
+    return min((losses for _, losses in path), key=lambda each: float(each.mean()))
 
-    found: list[Fit] = []
-    losses: list[Tensor] = []  # of each validation message
-    for strength in (UNVALIDATED,) if val is None else STRENGTHS:
-        optimizer = torch.optim.LBFGS([weight, bias, words], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
-        def closure(penalty: float = 0.5 / (strength * len(features))) -> Tensor:
-            weight.grad = bias.grad = words.grad = None
-            total = task.loss(logits(), train.targets, train.weights)
-            total = total + penalty * (weight.square().sum() + words.square().sum())
+class Regression:
+    """A linear model of pooled features and bags of tokens.
+
+    Args:
+        train: what it is fitted to.
+        task: for its loss.
+        ngrams: of each of V tokens.
+    """
+
+    def __init__(self, train: Seen, task: Task, ngrams: Bags | None) -> None:
+        self.train, self.task, self.ngrams = train, task, ngrams
+        features, outputs = train.features, len(task.classes)
+        self.mean = features.mean(dim=0)
+        scale = features.std(dim=0, correction=0) * features.shape[1] ** 0.5  # (D,)
+        self.scale = torch.where(scale > 0, scale, 1.0)
+        self.weight = features.new_zeros(outputs, features.shape[1], requires_grad=True)
+        self.bias = features.new_zeros(outputs, requires_grad=True)
+        self.bags, self.occurring = train.bags, ngrams
+        if train.bags is not None and ngrams is not None:  # few tokens of a vocabulary occur
+            known, ids = train.bags.ids.unique(return_inverse=True)
+            self.bags, self.occurring = train.bags._replace(ids=ids), ngrams.only(known)
+        number = 0 if ngrams is None else int(ngrams.ids.max()) + 1
+        self.words = features.new_zeros(number, outputs, requires_grad=True)  # of n-grams
+
+    def fit(self, share: float, strength: float, goes_on: bool = False) -> Fit:
+        """Fit it.
+
+        Args:
+            share: of the features, see `probe`.
+            strength: inverse strength of the penalty.
+            goes_on: begin where the last fit ended, not at zero.
+        """
+        parameters = [self.weight, self.bias, self.words]
+        if not goes_on:
+            for parameter in parameters:
+                parameter.detach().zero_()
+        standard = (self.train.features - self.mean) * (share / self.scale)
+        penalty = 0.5 / (strength * len(standard))
+        optimizer = torch.optim.LBFGS(
+            parameters, max_iter=ITERATIONS, history_size=HISTORY, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            logits = standard @ self.weight.T + self.bias
+            if self.bags is not None and self.occurring is not None:
+                logits = logits + self.bags.logits(self.occurring.logits(self.words))
+            total = self.task.loss(logits, self.train.targets, self.train.weights)
+            total = total + penalty * (self.weight.square().sum() + self.words.square().sum())
             total.backward()
             return total
 
         with torch.enable_grad():
             optimizer.step(closure)
-        found.append(fitted())
-        if val is not None:
-            losses.append(task.losses(found[-1].logits(val), val.targets))
-            if len(losses) > 1 and not losses[-1].mean() < losses[-2].mean():
-                break
-    if not losses:
-        return found[0]
-    best = min(losses, key=lambda each: float(each.mean()))
-    more = [each - best for each in losses]
-    close = (fit for fit, loss in zip(found, more, strict=True) if loss.mean() <= standard_error(loss))
-    return next(close, found[0])  # no loss is close to one that is no number
+        weight = self.weight.detach() * (share / self.scale)
+        table = None if self.ngrams is None else self.ngrams.logits(self.words.detach())
+        return Fit(weight, self.bias.detach() - weight @ self.mean, table)
 
 
 def standard_error(values: Tensor) -> Tensor:

@@ -63,8 +63,17 @@ class TiktokenTokenizer:
         parts = self.encoding.decode_tokens_bytes(row.tolist())
         return [decoder.decode(part, final=i == len(parts) - 1) for i, part in enumerate(parts)]
 
+    def spellings(self) -> list[str]:
+        ordinary = [self.encoding.decode_single_token_bytes(i) for i in range(len(self.encoding._mergeable_ranks))]
+        return [*map(spelling, ordinary), *[""] * (self.vocab_size - len(ordinary))]
+
     def state(self) -> dict[str, Any]:
         return {"kind": "tiktoken", "ranks": ranks_to_text(self.encoding._mergeable_ranks)}
+
+
+def spelling(token: bytes) -> str:
+    """A token's text, in which parts of characters stay apart from each other."""
+    return token.decode("utf-8", "surrogateescape")
 
 
 @cache

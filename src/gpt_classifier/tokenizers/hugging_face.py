@@ -10,11 +10,13 @@ import numpy as np
 
 from gpt_classifier.errors import OptionError, UserError, first_line
 from gpt_classifier.hub import fetch_file
+from gpt_classifier.tokenizers.byte_level import BYTE_LETTERS, spelling
 from gpt_classifier.tokenizers.cutting import Truncate, Windows, cut_rows
 
 FILE = "tokenizer.json"
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 """Files beside it that name the token that pads."""
+LETTER_BYTES = {letter: value for value, letter in BYTE_LETTERS.items()}
 
 
 class HuggingFaceTokenizer:
@@ -79,6 +81,15 @@ class HuggingFaceTokenizer:
                 return parts[:head] + parts[tail:]
         stream = _library().decoders.DecodeStream(skip_special_tokens=True)
         return [stream.step(self._tokenizer, i) or "" for i in ids]
+
+    def spellings(self) -> list[str]:
+        tokens = [self._tokenizer.id_to_token(i) or "" for i in range(self.vocab_size)]
+        tokens = ["" if i in self._special else token for i, token in enumerate(tokens)]
+        if any(token.startswith("##") for token in tokens):  # WordPiece marks what goes on, others what begins
+            return [token[2:] if token.startswith("##") else f" {token}" if token else "" for token in tokens]
+        if set().union(*tokens) <= LETTER_BYTES.keys():
+            return [spelling(bytes(LETTER_BYTES[letter] for letter in token)) for token in tokens]
+        return tokens
 
     def state(self) -> dict[str, Any]:
         return {"kind": "tokenizers", "json": self._tokenizer.to_str(), "pad_id": self.pad_id}

@@ -48,5 +48,8 @@ class Tokenizer(Protocol):
                 give the text itself; without it, it gives what its tokens stand for.
         """
 
+    def spellings(self) -> list[str]:
+        """How each token id is written, with a space or a mark where a word begins; empty for special tokens."""
+
     def state(self) -> dict[str, Any]:
         """All of it as plain values, for `tokenizer_from_state`."""

@@ -19,6 +19,7 @@ from gpt_classifier.data.batching import EvaluationBatches
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.linear_probe import Bags, Seen, probe
+from gpt_classifier.models.ngrams import ngrams_of
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +55,16 @@ class FitHead(Callback):
         elif wanted:
             began = time.perf_counter()
             rows = data.datasets["train"].rows
+            ngrams = None
             if model.words is not None:
-                model.words.count(rows)
+                found = ngrams_of(data.tokenizer, model.backbone.vocab_size)
+                idf, ngrams = found.weigh(rows[:: max(1, len(rows) // MOST_TEXTS)])
+                model.words.idf.copy_(idf)
+                ngrams = Bags(*move_data_to_device(tuple(ngrams), module.device))
             train = _see(trainer, module, "train")
             validated = trainer.limit_val_batches and "val" in data.splits
             val = _see(trainer, module, "val") if validated else None
-            fit = probe(train, val, module.task, model.backbone.vocab_size)
+            fit = probe(train, val, module.task, ngrams)
             fit = trainer.strategy.broadcast(move_data_to_device(fit, "cpu"))
             with torch.no_grad():
                 model.head.weight.copy_(fit.weight)
