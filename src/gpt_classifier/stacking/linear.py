@@ -12,6 +12,8 @@ from gpt_classifier.errors import UserError
 from gpt_classifier.evaluation.baselines import CHARACTER_BYTES, FEW, MANY, MARGINS, MOST_MEMORY, WORD_BYTES, families
 from gpt_classifier.ngrams import Counted, NGrams, Part
 
+SOON = 50_000  # characters of training texts: above, trying all that is counted for each fold takes minutes
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -47,7 +49,7 @@ class Search:
                 f"characters, as n-grams of more take too much memory, but they have {characters / 1e6:,.0f} million. "
                 f"Leave it out, or set data.train_size."
             )
-        known = families(0 if characters < FEW else MANY + 1)
+        known = families(0 if characters < SOON else MANY + 1)
         names = ["words"] if CHARACTER_BYTES * characters > MOST_MEMORY else ["words", "characters"]
         self.kinds = [[Counted.by(vectorizer) for _, vectorizer in known[name].vectorizers] for name in names]
 
