@@ -32,6 +32,7 @@ WEIGHTS_FILE = "model.safetensors"  # of a bundle
 KEY = "classifier"  # of a checkpoint
 NGRAMS = "ngrams."
 """How the names of tensors begin that are of the linear model beside the fine-tuned one."""
+BESIDE = "ngrams"  # where a checkpoint has these
 
 
 def pooling_state(pooling: Pooling) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _open_checkpoint(path: Path) -> Artifact:
     checkpoint = torch_files.load(path)
     spec = Spec.from_plain(checkpoint.pop(KEY))
     tensors = {name.removeprefix("model."): tensor for name, tensor in checkpoint.pop("state_dict").items()}
-    return Artifact(path, spec, tensors, checkpoint)
+    return Artifact(path, spec, tensors | checkpoint.pop(BESIDE, {}), checkpoint)
 
 
 def _open_bundle(path: Path) -> Artifact:
@@ -230,7 +231,8 @@ def store_ngrams(path: Path, ngrams: NGrams) -> None:
     whole = open_artifact(path).joined(ngrams)
     checkpoint = torch_files.load(path)
     checkpoint[KEY] = whole.spec.plain()
-    checkpoint["state_dict"] |= {name: whole.tensors[name] for name in whole.tensors if name.startswith(NGRAMS)}
+    # not in state_dict, which a resumed run loads into its module
+    checkpoint[BESIDE] = {name: whole.tensors[name] for name in whole.tensors if name.startswith(NGRAMS)}
     torch_files.save(checkpoint, path)
 
 

@@ -152,12 +152,33 @@ def test_a_run_keeps_both_in_one_checkpoint_and_measures_both(
         assert facts[split]["model"]["accuracy"] == pytest.approx(right.mean())
     told = f"validation accuracy (macro F1) {facts['val']['model']['accuracy']:.2%}"
     assert told in capsys.readouterr().out
-    assert "ngrams.weight" in found.checkpoint()["state_dict"]  # which reads no more than tensors and plain values
+    assert "ngrams.weight" in found.checkpoint()["ngrams"]  # which reads no more than tensors and plain values
     main(["evaluate", "--checkpoint", str(best)])
     page = (found.folder / "evaluation" / "report.html").read_text()
     assert told in page
     numbers = json.loads((found.folder / "evaluation" / "evaluation.json").read_text())
     assert numbers["estimates"]["accuracy"]["value"] == pytest.approx(found.metrics["best"]["test"]["accuracy"])
+
+
+def test_a_run_that_is_resumed_joins_what_the_first_one_kept(train: Callable[..., Run]) -> None:
+    options = ("with_ngrams=true", "evaluate=final", "optimizer.lr=0.3")  # of which no epoch gets better
+    first = train(*options, folder="first")
+    assert first.metrics["best"]["epoch"] < 2
+    again = train(*options, f"ckpt_path={first.folder}/checkpoints/last.ckpt", folder="again")
+    assert again.metrics["best"] == first.metrics["best"]
+    assert again.metrics["stacking"]["val"] == first.metrics["stacking"]["val"]
+
+
+def test_interrupted_in_a_fold_the_model_alone_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train", interrupted)
+    classifier = tiny()
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(TEXTS, LABELS)
+    assert classifier._fitted().ngrams is None
+    assert len(classifier.predict(ASKED)) == len(ASKED)
 
 
 def test_a_damaged_table_of_ngrams_is_told(fitted: TextClassifier, tmp_path: Path) -> None:

@@ -107,6 +107,9 @@ class Stacking:
             best: the splits that were measured, which become those of both, too.
             overrides: keys of `config` that are others in the runs of folds.
 
+        Raises:
+            UserError: the texts have no words. KeyboardInterrupt: Ctrl-C.
+
         Returns:
             The linear model, and facts about it for reports: with `accuracy` and `macro_f1` of `model`, `ngrams` and
             `joined` on messages that were `held_out`, and on each measured split.
@@ -242,7 +245,10 @@ def _ids(frame: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
 def _out_of_fold(config: DictConfig, context: RunContext, data: MessageDataModule, part: Part) -> HeldOut:
     """What models of the rest of the messages say of a fold."""
     source = Fold(part, _split(data, "val"), data.class_names)
-    result = train(_of_fold(config, data, len(part.rest)), replace(context, folder=None, source=source, callbacks=()))
+    result = train(
+        _of_fold(config, data, len(part.rest)),
+        replace(context, folder=None, source=source, callbacks=(), interruptible=True),
+    )
     if result.interrupted:
         raise KeyboardInterrupt
     logits = result.module.predictions["test"].logits

@@ -104,21 +104,28 @@ def train(config: DictConfig, context: RunContext) -> Result:
                 bring_best_along(checkpoint, context.folder)
         try:
             stages, training = fit_and_evaluate(trainer, data, module, checkpoint, measured, context.interruptible)
+            if stacking is not None:
+                measure_again(trainer, data, module, stages["best"])
         finally:
             if module.prefix is not None:
                 module.prefix.close()
-        ngrams, stacked = None, {}
-        if stacking is not None and not trainer.interrupted:
+        ngrams, stacked, interrupted = None, {}, trainer.interrupted
+        if stacking is not None and not interrupted:
             weights = {"model.weights": str(adapted)} if adapted else {}
-            ngrams, stacked = stacking.join(asked, context, data, module, stages["best"], weights)
-            keep_ngrams(trainer, module, ngrams)
+            try:
+                ngrams, stacked = stacking.join(asked, context, data, module, stages["best"], weights)
+                keep_ngrams(trainer, module, ngrams)
+            except KeyboardInterrupt:
+                if not context.interruptible:
+                    raise
+                interrupted = True
         result = Result(
             module,
             data,
             stages,
             {"training": training, "run": time.perf_counter() - started},
             stages["best"].get("val", {}).get(module.task.monitor, float("nan")),
-            trainer.interrupted,
+            interrupted,
             adaptation,
             ngrams,
             stacked,
@@ -248,6 +255,14 @@ def fit_and_evaluate(
 def keeper_of(trainer: Trainer) -> BestWeights | None:
     """The callback that keeps the best weights, if there is one."""
     return next((c for c in trainer.callbacks if isinstance(c, BestWeights)), None)  # type: ignore[attr-defined]
+
+
+def measure_again(trainer: Trainer, data: MessageDataModule, module: ClassifierModule, best: dict[str, Any]) -> None:
+    """Predictions of measured splits that an earlier process made, before this one resumed its run."""
+    missing = [split for split in data.splits if split in best and split not in module.predictions]
+    if missing:
+        keeper = keeper_of(trainer)
+        _measure(trainer, data, module, missing, keeper.path if keeper is not None else None)
 
 
 def keep_ngrams(trainer: Trainer, module: ClassifierModule, ngrams: NGrams) -> None:
