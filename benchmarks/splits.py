@@ -38,7 +38,12 @@ def run(overrides: list[str], cache: str, measure: str) -> dict[str, Any]:
         return {"chosen": str(found.baseline), **found.measured}
     result = train(cfg, context)
     best = result.stages["best"]
-    return {"seconds": result.seconds["run"], **{split: best[split] for split in ("val", "test") if split in best}}
+    stacking = {"stacking": result.stacked} if result.stacked else {}
+    return {
+        "seconds": result.seconds["run"],
+        **stacking,
+        **{split: best[split] for split in ("val", "test") if split in best},
+    }
 
 
 def table(rows: dict[Key, dict[str, Any]], contenders: list[str], measure: str, metric: str) -> None:

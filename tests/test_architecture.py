@@ -11,7 +11,7 @@ LEVELS = (
     ("errors", "listening", "paths", "quiet", "assets", "signals", "confusion", "__init__"),
     ("atomic", "checkpoints", "faults", "hub", "pages", "web"),
     ("decisions", "tasks", "device", "figures", "schema", "tables", "tokenizers", "torch_files"),
-    ("models", "data", "spec"),
+    ("models", "data", "ngrams", "spec"),
     ("encoders",),
     ("families", "look"),
     ("artifact", "config", "activations"),
@@ -19,7 +19,7 @@ LEVELS = (
     ("inference", "pretraining"),
     ("distillation", "experiments", "evaluation", "labelling"),
     ("book", "crossfitting", "sweeps", "export", "serving"),
-    ("app",),
+    ("app", "stacking"),
     ("commands",),
     ("__main__",),
 )

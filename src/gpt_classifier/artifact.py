@@ -22,6 +22,7 @@ from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.lora import LoRA, add_adapters
 from gpt_classifier.models.pooling import Pooling, find_pooling
 from gpt_classifier.models.weights import content_hash, locate_weights
+from gpt_classifier.ngrams import NGrams
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.spec import ONNX_FILE, SPEC_FILE, Base, Spec, read_spec, write_spec
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "model.safetensors"  # of a bundle
 KEY = "classifier"  # of a checkpoint
+NGRAMS = "ngrams."
+"""How the names of tensors begin that are of the linear model beside the fine-tuned one."""
+BESIDE = "ngrams"  # where a checkpoint has these
 
 
 def pooling_state(pooling: Pooling) -> dict[str, Any]:
@@ -82,7 +86,8 @@ class Artifact:
                 model.words = BagOfTokens(*self.tensors["words.weight"].shape)
             if spec.lora:
                 add_adapters(model, LoRA(**spec.lora))
-            _, unknown = model.load_state_dict(self.tensors, strict=spec.base is None, assign=True)
+            own = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(NGRAMS)}
+            _, unknown = model.load_state_dict(own, strict=spec.base is None, assign=True)
             if unknown or any(tensor.is_meta for tensor in model.state_dict().values()):
                 raise ValueError("its weights are not those of its model")
         except UserError:
@@ -90,6 +95,27 @@ class Artifact:
         except Exception as error:  # whatever a damaged file leads to
             raise _not_ours(self.path, error) from error
         return model
+
+    def ngrams(self) -> NGrams | None:
+        """The linear model of n-grams that it is joined with; `None` where there is none.
+
+        Raises:
+            UserError: this is no whole artifact.
+        """
+        if self.spec.ngrams is None:
+            return None
+        own = {name: tensor for name, tensor in self.tensors.items() if name.startswith(NGRAMS)}
+        try:
+            arrays = {name.removeprefix(NGRAMS): tensor.numpy() for name, tensor in own.items()}
+            return NGrams.from_state(self.spec.ngrams, arrays)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _not_ours(self.path, error) from error
+
+    def joined(self, ngrams: NGrams) -> "Artifact":
+        """The same with a linear model of n-grams beside it."""
+        plain, arrays = ngrams.state()
+        tensors = {f"{NGRAMS}{name}": torch.from_numpy(array) for name, array in arrays.items()}
+        return replace(self, spec=replace(self.spec, ngrams=plain), tensors=self.tensors | tensors)
 
 
 def open_artifact(path: Path) -> Artifact:
@@ -125,7 +151,7 @@ def _open_checkpoint(path: Path) -> Artifact:
     checkpoint = torch_files.load(path)
     spec = Spec.from_plain(checkpoint.pop(KEY))
     tensors = {name.removeprefix("model."): tensor for name, tensor in checkpoint.pop("state_dict").items()}
-    return Artifact(path, spec, tensors, checkpoint)
+    return Artifact(path, spec, tensors | checkpoint.pop(BESIDE, {}), checkpoint)
 
 
 def _open_bundle(path: Path) -> Artifact:
@@ -135,11 +161,14 @@ def _open_bundle(path: Path) -> Artifact:
     if not checked:
         log.warning("%s was saved without a checksum: damage to it would not be noticed. Save it again.", path)
     spec = Spec.from_plain(values)
-    tensors = {name: tensor.float() for name, tensor in load_file(path / WEIGHTS_FILE).items()}
+    tensors = {
+        name: tensor if name.startswith(NGRAMS) else tensor.float()
+        for name, tensor in load_file(path / WEIGHTS_FILE).items()
+    }
     return Artifact(path, spec, tensors, {})
 
 
-def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
+def save_bundle(folder: Path, spec: Spec, model: Classifier, ngrams: NGrams | None = None) -> None:
     """Write a folder that needs nothing beside it; it appears whole or not at all.
 
     Weights that bfloat16 holds exactly are stored in it, others in float32: nothing is rounded.
@@ -148,6 +177,7 @@ def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
         folder: to write; an existing bundle is replaced, any other folder or file is refused.
         spec: what prediction needs; its `base` is dropped.
         model: with all weights.
+        ngrams: the linear model beside it, if there is one.
 
     Raises:
         UserError: the place is taken, or can't be written.
@@ -158,6 +188,9 @@ def save_bundle(folder: Path, spec: Spec, model: Classifier) -> None:
     if folder.exists() and not (folder / SPEC_FILE).is_file():
         raise UserError(f"{folder} exists and is no saved classifier. Name another folder.")
     tensors = {name: _narrow(tensor.detach().cpu()) for name, tensor in model.state_dict().items()}
+    if ngrams is not None:
+        whole = Artifact(folder, spec, tensors, {}).joined(ngrams)
+        spec, tensors = whole.spec, whole.tensors
     with replacing_folder(folder) as part:
         try:
             save_file(tensors, part / WEIGHTS_FILE, {"format": "pt"})
@@ -187,6 +220,20 @@ def store_temperature(path: Path, temperature: float) -> None:
     written = path.stat()
     torch_files.save(checkpoint, path)
     os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))  # it is no newer run: latest stays latest
+
+
+def store_ngrams(path: Path, ngrams: NGrams) -> None:
+    """Write a linear model of n-grams into a checkpoint, which is replaced as a whole.
+
+    Raises:
+        UserError: it is damaged, or can't be written.
+    """
+    whole = open_artifact(path).joined(ngrams)
+    checkpoint = torch_files.load(path)
+    checkpoint[KEY] = whole.spec.plain()
+    # not in state_dict, which a resumed run loads into its module
+    checkpoint[BESIDE] = {name: whole.tensors[name] for name in whole.tensors if name.startswith(NGRAMS)}
+    torch_files.save(checkpoint, path)
 
 
 def _not_ours(path: Path, error: Exception) -> UserError:

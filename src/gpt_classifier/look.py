@@ -34,6 +34,7 @@ WITHOUT_FOLDS = {"data.test_fraction": Option("float", low=0, high=1)}
 MODULE, TABLE = "gpt_classifier.data.datamodule.MessageDataModule", "gpt_classifier.data.sources.Table"
 HUB, SMS = "gpt_classifier.data.sources.HubDataset", "gpt_classifier.data.sources.SmsSpam"
 ENCODER = "gpt_classifier.encoders.config.EncoderConfig"
+USUAL = "gpt_classifier.training.run.train"
 LAST_BLOCKS, GPT = "gpt_classifier.models.freezing.train_last_blocks", "gpt_classifier.models.gpt.GPTConfig"
 
 TABLES = KINDS.keys() - {"txt"}
@@ -49,6 +50,10 @@ def look(cfg: DictConfig) -> None:
     Raises:
         UserError: at the first of them.
     """
+    if cfg.get("with_ngrams") and _target(cfg, "procedure") != USUAL:
+        raise UserError(
+            "with_ngrams: only procedure=usual trains a model that n-grams can be joined with. Leave one out."
+        )
     if cfg.get("ckpt_path"):
         resumable_path(cfg.ckpt_path)
     if _target(cfg, "data.module") == MODULE:

@@ -187,6 +187,7 @@ OPTIONS = {
     "scheduler.final": Option("float", low=0),
     "scheduler.warmup": Option("float", low=0, high=1),
     "seed": SEED,
+    "stacking.folds": Option("int", low=2, high=1000),
     "temperature": Option("float", low=0.1, high=100),
     "tokens": Option("int", low=1),
     "trainer.accelerator": Option("str", choices=ACCELERATORS),
@@ -208,6 +209,7 @@ OPTIONS = {
     "trainer.use_distributed_sampler": FLAG,
     "val_steps": Option("int", low=1),
     "vocabulary": OPTIONAL_TEXT,
+    "with_ngrams": FLAG,
 }
 """By name; options that are not here, and those of a user's own groups, are not checked."""
 
@@ -244,7 +246,7 @@ def _value(cfg: DictConfig, name: str) -> Any:
 NODES = (
     *("adaptation", "adaptation.rates", "cache", "callbacks", "data", "freeze", "logger", "model", "optimizer"),
     *("hparams_search", "hparams_search.sampler", "hparams_search.pruner", "hparams_search.space"),
-    *("pooling", "procedure", "scheduler", "task", "trainer"),
+    *("pooling", "procedure", "scheduler", "stacking", "task", "trainer"),
     *("data.module", "data.source", "data.module.source", "model.backbone"),
 )
 """What a group's file fills, and what builds a part: mappings of options."""

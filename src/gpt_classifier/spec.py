@@ -51,6 +51,7 @@ class Spec:
         choices: what was chosen of the config groups `model`, `freeze` and `pooling`, as far as these are names.
         whole_numbers: whether the class names are written-out whole numbers, which labels are to be given as.
         teachers: `name` and `sha256` of the files of each classifier whose probabilities it was trained on, if any.
+        ngrams: what is counted by the linear model beside it, see `ngrams.NGrams.state`, if there is one.
     """
 
     backbone: dict[str, Any]
@@ -67,6 +68,7 @@ class Spec:
     choices: dict[str, str] = field(default_factory=dict)
     whole_numbers: bool = False
     teachers: list[dict[str, str]] = field(default_factory=list)
+    ngrams: dict[str, Any] | None = None
 
     @property
     def taught_by(self) -> str:

@@ -157,7 +157,7 @@ def test_logits_are_those_of_torch(pooling: str, options: dict[str, Any], made: 
     export(classifier, tmp_path / "onnx")
     found, expected = TextClassifier.load(tmp_path / "onnx")._fitted(), classifier._fitted()
     rows = random_rows(VOCABULARY, 45)
-    assert_same(found.logits(rows), expected.logits(rows))
+    assert_same(found.model_logits(rows), expected.model_logits(rows))
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
@@ -171,7 +171,9 @@ def test_lengths_up_to_the_context_of_gpt2(tmp_path: Path) -> None:
     )
     export(classifier, tmp_path / "onnx")
     rows = random_rows(VOCABULARY, 1024, number=12)
-    assert_same(TextClassifier.load(tmp_path / "onnx")._fitted().logits(rows), classifier._fitted().logits(rows))
+    assert_same(
+        TextClassifier.load(tmp_path / "onnx")._fitted().model_logits(rows), classifier._fitted().model_logits(rows)
+    )
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -185,7 +187,9 @@ def test_encoders(name: str, tmp_path: Path) -> None:
     classifier = classifier_of(tmp_path / "bundle", backbone, pooling, tokenizer=tokenizer, max_length=longest)
     export(classifier, tmp_path / "onnx")
     rows = random_rows(backbone.vocab_size, longest)
-    assert_same(TextClassifier.load(tmp_path / "onnx")._fitted().logits(rows), classifier._fitted().logits(rows))
+    assert_same(
+        TextClassifier.load(tmp_path / "onnx")._fitted().model_logits(rows), classifier._fitted().model_logits(rows)
+    )
 
 
 def test_texts_are_read_as_torch_reads_them(trained: TextClassifier, exported: Path) -> None:

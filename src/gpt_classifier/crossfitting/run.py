@@ -16,6 +16,7 @@ from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.errors import OptionError, UserError, option_group
 from gpt_classifier.evaluation.baselines import Baseline, families, fit_best
 from gpt_classifier.evaluation.metrics import Predictions, fit_temperature
+from gpt_classifier.training.build import expect_one_process
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.run import Result, train
 
@@ -77,8 +78,7 @@ def _check(config: DictConfig) -> None:
         raise OptionError("data.balance", "a way that leaves every message in its fold", config.data.balance, hint)
     if not isinstance(config.data.folds, int):
         raise OptionError("data.folds", "a whole number of at least 2", config.data.folds)
-    if config.trainer.get("devices") not in (1, "1") or config.trainer.get("num_nodes", 1) != 1:
-        raise OptionError("trainer.devices", "1, as folds are trained in one process", config.trainer.get("devices"))
+    expect_one_process(config)
     if not OmegaConf.is_list(config.baselines):
         raise OptionError("baselines", "a list of baselines", config.baselines, "Set {field}=[words], or {field}=[].")
     if config.baselines:

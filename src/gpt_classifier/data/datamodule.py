@@ -200,6 +200,8 @@ class MessageDataModule(LightningDataModule):
         expect_one_of("truncate", truncate, TRUNCATES)
         if not isinstance(keep_texts, bool) and keep_texts != "auto":
             raise OptionError("keep_texts", "true, false or auto", keep_texts)
+        if not isinstance(corrections, str | None):
+            raise OptionError("corrections", "the path of a table", corrections)
         fixed = pad_to if isinstance(pad_to, int) else None
         if fixed is None and pad_to not in ("batch", "train", "context"):
             raise OptionError("pad_to", "batch, train, context or a number of tokens", pad_to)

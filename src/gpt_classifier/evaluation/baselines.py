@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpt_classifier.errors import OptionError, UserError
+from gpt_classifier.ngrams import WORD
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ WORD_BYTES, CHARACTER_BYTES = 45, 80
 
 BEST = "linear"
 TOGETHER, HASHED = "words_and_characters", "hashed"
-WORD = r"(?u)\b\w+\b"  # scikit-learn's own pattern asks for two letters: some texts have no longer word
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
 from gpt_classifier.data.sources import HubDataset, Imdb, SampleSms, SmsSpam, Table, extra_columns
 from gpt_classifier.errors import UserError, first_line, option_group
 from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.ngrams import told
 from gpt_classifier.paths import near
 
 
@@ -228,6 +229,7 @@ def origin(predictor: Predictor, checkpoint: Path, overrides: Sequence[str]) -> 
         run = run_metrics(checkpoint)
         settings = run["settings"]
         rows += [(name, str(settings[name])) for name in CHOSEN if name in settings]
+        rows += [("with n-grams", told(run["stacking"]))] if "stacking" in run else []
         rows.append(("trained parameters", f"{run['parameters']['trained']:,}"))
         rows.append(("seconds of training", f"{run['seconds']['training']:.1f}"))
         for split, counts in run["data"]["splits"].items():

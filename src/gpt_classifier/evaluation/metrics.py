@@ -96,7 +96,7 @@ def predictions(predictor: Predictor, texts: Sequence[str], labels: Sequence[Any
     lengths = np.array([len(row) for row in rows])
     place = {name: i for i, name in enumerate(class_names)}
     ids = np.array([place[name] for name in names])
-    return Predictions(texts, ids, predictor.logits(rows), lengths, class_names)
+    return Predictions(texts, ids, predictor.logits(texts, rows), lengths, class_names)
 
 
 @dataclass(frozen=True)

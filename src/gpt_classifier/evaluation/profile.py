@@ -95,7 +95,7 @@ class Profile:
         if not texts:
             return None
         rows = predictor.token_rows(texts)
-        probabilities = predictor.probabilities(predictor.logits(rows))
+        probabilities = predictor.probabilities(predictor.logits(texts, rows))
         characters = "".join(sorted(set().union(*frame.loc[frame["split"] == "train", "text"])))
         unknown = np.array([unknown_bytes(text, frozenset(characters)) for text in texts]).sum(axis=0)
         return cls(

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from gpt_classifier.confusion import Confusion
-from gpt_classifier.evaluation.baselines import WORD
 from gpt_classifier.evaluation.metrics import Predictions, mcnemar
+from gpt_classifier.ngrams import WORD
 
 STRENGTHS = (0.1, 1.0, 10.0)  # of C
 FEATURES: tuple[tuple[str, dict[str, Any], int], ...] = (

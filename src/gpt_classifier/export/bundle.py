@@ -20,7 +20,6 @@ def export(classifier: TextClassifier, folder: Path) -> None:
     """
     classifier.save(folder)
     if classifier.path is not None and not classifier.path.is_dir():
-        spec, model = classifier.whole()
-        profile = Profile.measure(Predictor(model, spec), classifier.path, sha256_of(folder))
+        profile = Profile.measure(Predictor.open(folder, device="cpu"), classifier.path, sha256_of(folder))
         if profile is not None:
             profile.write(folder)

@@ -12,6 +12,7 @@ from torch import Tensor
 from gpt_classifier.artifact import pooling_text
 from gpt_classifier.atomic import replacing_folder, write_json, write_text
 from gpt_classifier.errors import UserError
+from gpt_classifier.export.alone import expect_alone
 from gpt_classifier.export.card import Subject, card
 from gpt_classifier.export.heads import ELSEWHERE, HEADS, TOLERANCE, shift_for
 from gpt_classifier.export.tokenizer_files import write_tokenizer
@@ -41,6 +42,7 @@ def export(classifier: TextClassifier, folder: Path, license: str | None = None,
         UserError: the class of transformers can't compute what the classifier does, or the folder can't be written.
     """
     spec, model = classifier.whole()
+    expect_alone(spec, "hf")
     model = model.float().eval()
     tokenizer = tokenizer_from_state(spec.tokenizer)
     expect_expressible(spec, model, tokenizer)

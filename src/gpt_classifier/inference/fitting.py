@@ -31,6 +31,7 @@ VALUES = {
     "validation": "data.val_fraction",
     "precision": "trainer.precision",
     "seed": "seed",
+    "with_ngrams": "with_ngrams",
 }
 """Parameters of `TextClassifier` that are keys of the configuration; `None` leaves what `conf/fit.yaml` says."""
 
@@ -90,9 +91,9 @@ def fit(
     tensors = {
         name.removeprefix("model."): tensor.detach().cpu() for name, tensor in module.kept(module.state_dict()).items()
     }
-    return Fitted(
-        module.model, Artifact(Path(), spec, tensors, {}), classes, module.history, result.score, result.interrupted
-    )
+    artifact = Artifact(Path(), spec, tensors, {})
+    artifact = artifact if result.ngrams is None else artifact.joined(result.ngrams)
+    return Fitted(module.model, artifact, classes, module.history, result.score, result.interrupted)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a classifier does with one message: the class probabilities after each token, and where it attends."""
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ class Trace:
 def trace(predictor: Predictor, text: str) -> Trace:
     """Class probabilities after each token, from one pass: under a causal mask a token's state knows the text so far.
 
-    A classifier that reads padding is asked without any.
+    A classifier that reads padding is asked without any. N-grams beside it are counted in the text up to each token,
+    and in the whole text after the last one, whatever was cut.
 
     Raises:
         UserError: the text is empty, or the classifier can't be asked so.
@@ -47,7 +49,10 @@ def trace(predictor: Predictor, text: str) -> Trace:
     if windows is not None:  # which repeat what stands at the end of the one before
         new = windows.new(len(row))
         row, logits = row[new], logits[new]
-    return Trace(predictor.tokenizer.pieces(row, text), predictor.probabilities(logits))
+    pieces = predictor.tokenizer.pieces(row, text)
+    if predictor.ngrams is not None:
+        logits = predictor.joined(logits, [*list(accumulate(pieces))[:-1], text])
+    return Trace(pieces, predictor.probabilities(logits))
 
 
 def _why_no_trace(predictor: Predictor, text: str, row: np.ndarray) -> str:

@@ -15,6 +15,7 @@ from gpt_classifier.inference.text_predictor import TextPredictor
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import hold_frozen
 from gpt_classifier.models.lora import merge
+from gpt_classifier.ngrams import NGrams
 from gpt_classifier.spec import Spec
 from gpt_classifier.tasks import task_from_state
 
@@ -31,12 +32,13 @@ class Predictor(TextPredictor):
         model: the classifier; adapters are folded into it, and it is switched to evaluation.
         spec: what prediction needs beside weights.
         precision: `auto` for bfloat16 products where the hardware multiplies it natively, `32-true`, or `bf16-mixed`.
+        ngrams: the linear model beside it, if there is one.
 
     Raises:
         UserError: there is no such precision.
     """
 
-    def __init__(self, model: Classifier, spec: Spec, precision: str = "auto") -> None:
+    def __init__(self, model: Classifier, spec: Spec, precision: str = "auto", ngrams: NGrams | None = None) -> None:
         expect_one_of("precision", precision, PRECISIONS)
         merge(model)
         warn_if_emulated(precision, model.head.weight.device.type)
@@ -45,7 +47,7 @@ class Predictor(TextPredictor):
         hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)
         self.task = task_from_state(spec.task)
         budget = evaluation_tokens(self.device.type)
-        super().__init__(spec, model.pooling.windows, model.pooling.reads_padding, budget)
+        super().__init__(spec, model.pooling.windows, model.pooling.reads_padding, budget, ngrams)
 
     @classmethod
     def open(
@@ -82,7 +84,7 @@ class Predictor(TextPredictor):
     ) -> "Predictor":
         """The same for an artifact that is open already."""
         place = find_device(device)
-        return cls(artifact.build(weights, verify).to(place), artifact.spec, precision)
+        return cls(artifact.build(weights, verify).to(place), artifact.spec, precision, artifact.ngrams())
 
     @property
     def device(self) -> torch.device:

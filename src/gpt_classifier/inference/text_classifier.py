@@ -54,6 +54,8 @@ class TextClassifier:
             later processes, too; `False` keeps none.
         seed: of the head, the order of batches, dropout and the choice of validation texts.
         progress: show a bar while it trains, on a terminal or in a notebook.
+        with_ngrams: join it with a linear model of character and word n-grams, see docs/stacking.md; takes six times
+            as long (extra: `compare`).
         overrides: further Hydra overrides, such as `["scheduler=none", "freeze.rank=8"]`.
 
     Attributes:
@@ -87,6 +89,7 @@ class TextClassifier:
         cache: str | os.PathLike | bool = "memory",
         seed: int = 123,
         progress: bool = True,
+        with_ngrams: bool = False,
         overrides: Sequence[str] = (),
     ) -> None:
         self.model = model
@@ -104,6 +107,7 @@ class TextClassifier:
         self.cache = cache
         self.seed = seed
         self.progress = progress
+        self.with_ngrams = with_ngrams
         self.overrides = overrides
 
     # parameters, as scikit-learn handles them
@@ -178,7 +182,9 @@ class TextClassifier:
 
         fitted = fit(self.get_params(), list_of("texts", texts), list_of("labels", labels), sample_weight, unlabelled)
         self._artifact, self._base_weights = fitted.artifact, None
-        self._adopt(Predictor(fitted.model, fitted.artifact.spec, self.precision), fitted.classes)
+        artifact = fitted.artifact
+        predictor = Predictor(fitted.model, artifact.spec, self.precision, artifact.ngrams())
+        self._adopt(predictor, fitted.classes)
         self.history_ = fitted.history
         self.best_score_ = fitted.score
         if fitted.interrupted:
@@ -234,7 +240,9 @@ class TextClassifier:
             artifact = open_artifact(place)
             predictor = Predictor.of(artifact, device, given, precision, verify)
         spec = predictor.spec
-        classifier = cls(precision=precision, device=device).set_params(**spec.choices)
+        classifier = cls(precision=precision, device=device, with_ngrams=spec.ngrams is not None).set_params(
+            **spec.choices
+        )
         classifier._artifact = artifact
         classifier._base_weights = given
         classes = sorted(map(int, predictor.classes)) if spec.whole_numbers else predictor.classes
@@ -255,7 +263,7 @@ class TextClassifier:
         spec, model = self.whole()
         from gpt_classifier.artifact import save_bundle
 
-        save_bundle(Path(path).expanduser(), spec, model)
+        save_bundle(Path(path).expanduser(), spec, model, self._fitted().ngrams)
 
     def whole(self) -> "tuple[Spec, Classifier]":
         """What it consists of, for `gpt_classifier.export`: what prediction needs beside weights, and all weights.
@@ -324,7 +332,7 @@ class TextClassifier:
             UserError: an empty text, or it is not fitted.
         """
         predictor = self._fitted()
-        return predictor.logits(predictor.token_rows(texts))[:, self._order]
+        return predictor.logits(texts, predictor.token_rows(texts))[:, self._order]
 
     def score(self, texts: Sequence[str], labels: Sequence[Any], sample_weight: Sequence[float] | None = None) -> float:
         """Accuracy: the part of the texts whose label is predicted.

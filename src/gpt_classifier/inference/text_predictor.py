@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpt_classifier.errors import UserError
+from gpt_classifier.ngrams import NGrams
 from gpt_classifier.spec import Spec
 from gpt_classifier.tables.texts import list_of
 from gpt_classifier.tokenizers import tokenizer_from_state
@@ -25,6 +26,7 @@ class TextPredictor(ABC):
         windows: how a long text is read; `None` where a text is read as a whole.
         reads_padding: whether logits depend on how far a row was padded.
         budget: tokens of a batch of rows of like length, padding included.
+        ngrams: a linear model whose margins are joined with the logits of every text; `None` for none.
 
     Attributes:
         classes: C names, sorted: the order of the columns of everything here.
@@ -32,13 +34,16 @@ class TextPredictor(ABC):
         note: what every report on its data must say, or an empty string.
     """
 
-    def __init__(self, spec: Spec, windows: Windows | None, reads_padding: bool, budget: int) -> None:
+    def __init__(
+        self, spec: Spec, windows: Windows | None, reads_padding: bool, budget: int, ngrams: NGrams | None = None
+    ) -> None:
         self.spec = spec
         self.tokenizer = tokenizer_from_state(spec.tokenizer)
         names = list(spec.task["classes"])
         self.classes = sorted(names)
         self.temperature = spec.temperature
         self.note = spec.note
+        self.ngrams = ngrams
         self._order = [names.index(name) for name in self.classes]
         self._windows = windows
         self._alone = reads_padding and spec.pad_to == "batch"
@@ -66,7 +71,7 @@ class TextPredictor(ABC):
         Raises:
             UserError: an empty text.
         """
-        return np.array(self.classes)[self.logits(self.token_rows(texts)).argmax(axis=1)]
+        return np.array(self.classes)[self.logits(texts, self.token_rows(texts)).argmax(axis=1)]
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Probabilities of all classes, `(N, C)` float32.
@@ -77,10 +82,27 @@ class TextPredictor(ABC):
         Raises:
             UserError: an empty text.
         """
-        return self.probabilities(self.logits(self.token_rows(texts)))
+        return self.probabilities(self.logits(texts, self.token_rows(texts)))
 
-    def logits(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """Logits before calibration, `(N, C)` float32.
+    def logits(self, texts: Sequence[str], rows: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits before calibration, `(N, C)` float32: those of the model, joined with its n-grams if it has any.
+
+        Args:
+            texts: N of them, which n-grams are counted in.
+            rows: their token ids, as `token_rows` makes them.
+        """
+        found = self.model_logits(rows)
+        return found if self.ngrams is None else self.joined(found, texts)
+
+    def joined(self, logits: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """The model's logits `(N, C)`, columns in the order of `classes`, joined with the n-grams of N texts."""
+        assert self.ngrams is not None
+        in_order = np.empty_like(logits)
+        in_order[:, self._order] = logits  # as the task has its classes
+        return self.ngrams.joined(in_order, list(texts))[:, self._order]
+
+    def model_logits(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits of the model alone, `(N, C)` float32.
 
         Rows are padded as in training. With a pooling that reads padding and batches that were padded to their
         longest text, each text is read alone, without padding.

@@ -101,8 +101,13 @@ class Served:
             For each its answer, or why there is none; a request that can't be answered holds up no other.
         """
         read = [self._rows(texts, max_tokens) for texts in requests]
-        rows = [row for found in read if not isinstance(found, Exception) for row in found]
-        probabilities = self.predictor.probabilities(self.predictor.logits(rows))
+        together: list[str] = []
+        rows: list[np.ndarray] = []
+        for texts, found in zip(requests, read, strict=True):
+            if not isinstance(found, Exception):
+                together += texts
+                rows += found
+        probabilities = self.predictor.probabilities(self.predictor.logits(together, rows))
         answers: list[Answer | Exception] = []
         start = 0
         for texts, found in zip(requests, read, strict=True):

@@ -73,6 +73,16 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{option} can't be set: {reason}.")
 
 
+def expect_one_process(cfg: DictConfig) -> None:
+    """Refuse several processes where folds are trained one after another.
+
+    Raises:
+        OptionError: there are to be several.
+    """
+    if cfg.trainer.get("devices") not in (1, "1") or cfg.trainer.get("num_nodes", 1) != 1:
+        raise OptionError("trainer.devices", "1, as folds are trained in one process", cfg.trainer.get("devices"))
+
+
 def build_trainer(cfg: DictConfig, context: RunContext, validate: bool = True) -> Trainer:
     """The Lightning trainer with its callbacks, loggers and resolved precision; without a folder it writes nothing."""
     callbacks = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]

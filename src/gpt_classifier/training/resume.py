@@ -36,6 +36,7 @@ def settings_to_keep(
         "data.truncate": data.truncate,
         "data.adapt": config.data.get("adapt"),
         "data.transductive": config.data.get("transductive") or None,  # as in checkpoints from before there was one
+        "with_ngrams": config.with_ngrams or None,  # likewise
         "cache.dtype": config.cache.dtype,
         "trainer.accumulate_grad_batches": config.trainer.accumulate_grad_batches,
         "trainer.precision": precision,

@@ -6,13 +6,14 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from gpt_classifier.artifact import store_ngrams
 from gpt_classifier.atomic import write_json, write_table, write_text
 from gpt_classifier.config import instantiate
 from gpt_classifier.data.datamodule import MessageDataModule
@@ -20,6 +21,7 @@ from gpt_classifier.data.prepare import text_hash
 from gpt_classifier.data.sources import extra_columns
 from gpt_classifier.device import peak_memory_gb
 from gpt_classifier.errors import option_group
+from gpt_classifier.ngrams import NGrams, told
 from gpt_classifier.quiet import quiet
 from gpt_classifier.signals import ended_in_order
 from gpt_classifier.training import report
@@ -47,6 +49,8 @@ class Result:
         score: the best epoch's monitored validation metric, which sweeps compare; `nan` without validation.
         interrupted: whether it was ended before its time, as by Ctrl-C.
         adaptation: what came of learning from texts without labels; empty where `data.adapt` says nothing.
+        ngrams: the linear model that the module's is joined with; `None` without `with_ngrams`.
+        stacked: what came of that, see `gpt_classifier.stacking`.
     """
 
     module: ClassifierModule
@@ -56,6 +60,8 @@ class Result:
     score: float
     interrupted: bool
     adaptation: dict[str, Any] = field(default_factory=dict)
+    ngrams: NGrams | None = None
+    stacked: dict[str, Any] = field(default_factory=dict)
 
 
 PASSED = {"val": ("train", "val"), "never": ("train",)}
@@ -82,7 +88,10 @@ def train(config: DictConfig, context: RunContext) -> Result:
         data.report.log()
         adapted, adaptation = adapt_first(config, context, data) if config.data.get("adapt") else (None, {})
         data.needed = tuple(split for split in data.splits if split in PASSED.get(measured, data.splits))
-        config = settle(config, context, data)
+        stacking = instantiate(config.stacking) if config.with_ngrams else None
+        if stacking is not None:
+            stacking.expect_possible(config, data)
+        asked, config = config, settle(config, context, data)
         trainer = build_trainer(config, context, validate=measured != "never")
         module = build_module(config, trainer, data, pooling, adapted)
         module.settings = settings_to_keep(config, context, data, str(trainer.precision))
@@ -95,17 +104,31 @@ def train(config: DictConfig, context: RunContext) -> Result:
                 bring_best_along(checkpoint, context.folder)
         try:
             stages, training = fit_and_evaluate(trainer, data, module, checkpoint, measured, context.interruptible)
+            if stacking is not None:
+                measure_again(trainer, data, module, stages["best"])
         finally:
             if module.prefix is not None:
                 module.prefix.close()
+        ngrams, stacked, interrupted = None, {}, trainer.interrupted
+        if stacking is not None and not interrupted:
+            weights = {"model.weights": str(adapted)} if adapted else {}
+            try:
+                ngrams, stacked = stacking.join(asked, context, data, module, stages["best"], weights)
+                keep_ngrams(trainer, module, ngrams)
+            except KeyboardInterrupt:
+                if not context.interruptible:
+                    raise
+                interrupted = True
         result = Result(
             module,
             data,
             stages,
             {"training": training, "run": time.perf_counter() - started},
             stages["best"].get("val", {}).get(module.task.monitor, float("nan")),
-            trainer.interrupted,
+            interrupted,
             adaptation,
+            ngrams,
+            stacked,
         )
         if trainer.is_global_zero and context.folder is not None:
             write_results(config, context, trainer, result, parameters)
@@ -202,7 +225,7 @@ def fit_and_evaluate(
     _fit(trainer, data, module, checkpoint, interruptible)
     seconds = time.perf_counter() - began
     last: dict[str, Any] = {"epoch": trainer.current_epoch, "step": trainer.global_step, **module.evaluation}
-    keeper = next((c for c in trainer.callbacks if isinstance(c, BestWeights)), None)  # type: ignore[attr-defined]
+    keeper = keeper_of(trainer)
     if keeper is not None:
         keeper.keep_last_if_none(trainer)
     if measured == "all":
@@ -227,6 +250,27 @@ def fit_and_evaluate(
         module.predictions["val"] = keeper.predictions
     start = {"start": module.start} if module.start else {}
     return {**start, "last": last, "best": best}, seconds
+
+
+def keeper_of(trainer: Trainer) -> BestWeights | None:
+    """The callback that keeps the best weights, if there is one."""
+    return next((c for c in trainer.callbacks if isinstance(c, BestWeights)), None)  # type: ignore[attr-defined]
+
+
+def measure_again(trainer: Trainer, data: MessageDataModule, module: ClassifierModule, best: dict[str, Any]) -> None:
+    """Predictions of measured splits that an earlier process made, before this one resumed its run."""
+    missing = [split for split in data.splits if split in best and split not in module.predictions]
+    if missing:
+        keeper = keeper_of(trainer)
+        _measure(trainer, data, module, missing, keeper.path if keeper is not None else None)
+
+
+def keep_ngrams(trainer: Trainer, module: ClassifierModule, ngrams: NGrams) -> None:
+    """The linear model goes where the best weights are: in their file, if they have one."""
+    module.spec = replace(module.spec, ngrams=ngrams.state()[0])
+    keeper = keeper_of(trainer)
+    if keeper is not None and keeper.path is not None and keeper.path.exists():
+        store_ngrams(keeper.path, ngrams)
 
 
 def _fit(
@@ -269,6 +313,7 @@ def write_results(
             "parameters": parameters,
             "data": report.counted(asdict(data.report)),
             **({"adaptation": result.adaptation} if result.adaptation else {}),
+            **({"stacking": result.stacked} if result.stacked else {}),
             **report.shortened(stages),
             "seconds": result.seconds,
             "peak_memory_gb": peak_memory_gb(trainer.strategy.root_device),
@@ -286,5 +331,7 @@ def write_results(
     title = context.title() + (f", figures of activations rounded to {kept}" if kept in ("bfloat16", "int8") else "")
     if module.spec.teachers:
         advice = f"Distilled from {module.spec.taught_by}.\n{advice}".rstrip()
+    if result.stacked:
+        advice = f"With n-grams: {told(result.stacked)}.\n{advice}".rstrip()
     summary = report.summary(stages, title, result.seconds, context.folder, data.report.note, advice, taught)
     log.info("\n%s", summary)

@@ -12,6 +12,7 @@ from gpt_classifier import pages
 from gpt_classifier.artifact import pooling_text
 from gpt_classifier.atomic import write_text
 from gpt_classifier.errors import UserError
+from gpt_classifier.export.alone import expect_alone
 from gpt_classifier.export.html.packing import pack
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.classifier import Classifier
@@ -39,6 +40,7 @@ def export(classifier: TextClassifier, folder: Path, examples: Sequence[str] = (
         UserError: the page can't compute this classifier, or the file can't be written.
     """
     spec, model = classifier.whole()
+    expect_alone(spec, "html")
     if reason := why_not(spec, model):
         raise UserError(f"html: {reason}")
     write_text(folder / FILE, _page(spec, model, list(map(str, classifier.classes_)), examples))

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpt_classifier.atomic import replacing_folder
 from gpt_classifier.errors import UserError
+from gpt_classifier.export.alone import expect_alone
 from gpt_classifier.export.onnx.graph import OPSET, write_graph
 from gpt_classifier.export.onnx.quantize import quantize
 from gpt_classifier.inference.onnx_predictor import Graph, OnnxPredictor, write_onnx_spec
@@ -39,6 +40,7 @@ def export(classifier: TextClassifier, folder: Path, int8: bool = False) -> None
         UserError: the classifier can't be expressed, the libraries are not installed, or the folder can't be written.
     """
     spec, model = classifier.whole()
+    expect_alone(spec, "onnx")
     if spec.task["kind"] != "single_label":
         raise UserError(
             f"onnx: expected the task single_label, but it is {spec.task['kind']}, which prediction without torch does "
@@ -79,7 +81,7 @@ def _expect_same(folder: Path, spec: Spec, model: Classifier) -> None:
     exported, original = OnnxPredictor.open(folder), Predictor(model, spec, "32-true")
     lengths = [n for n in (1, 2, 3, 8, 21, 55, 144, spec.max_length) if n <= spec.max_length]
     rows = [random.integers(0, original.tokenizer.vocab_size, n).astype(np.int32) for n in lengths]
-    found, expected = (predictor.probabilities(predictor.logits(rows)) for predictor in (exported, original))
+    found, expected = (predictor.probabilities(predictor.model_logits(rows)) for predictor in (exported, original))
     apart = np.abs(found - expected).max(axis=1)
     if not (apart <= TOLERANCE).all():
         raise UserError(
