@@ -27,6 +27,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 300  # seconds
+LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 KEY = "benchmark-key-of-32-characters-x"
 DIRECT = """import json, sys, time
 from pathlib import Path
@@ -133,25 +134,118 @@ def request(body: bytes, key: str = "", path: str = "/predict", length: int | No
     return ("\r\n".join(lines) + "\r\n\r\n").encode(), body
 
 
-async def load(port: int, texts: list[str], clients: int, requests: int) -> dict[str, float]:
-    """So many requests of one text each, by so many clients at the same time."""
-    todo, seconds, statuses = iter(range(requests)), [], Counter()
+class Asking(asyncio.Protocol):
+    """A connection that is kept: it asks for one text after another, as plainly as can be, as it shares the machine.
 
-    async def ask() -> None:
-        client = Client(port)
-        for i in todo:
-            began = time.perf_counter()
-            status, _ = await client.predict({"text": texts[i % len(texts)]})
-            seconds.append(time.perf_counter() - began)
-            statuses[status] += 1
-        client.close()
+    Args:
+        load: what is asked, and what came of it.
+    """
 
-    began = time.perf_counter()
-    await asyncio.gather(*(ask() for _ in range(clients)))
-    rate = requests / (time.perf_counter() - began)
-    quantiles = np.quantile(np.array(seconds) * 1000, [0.5, 0.95, 0.99])
-    named = dict(zip(("p50_ms", "p95_ms", "p99_ms"), quantiles.round(1).tolist(), strict=True))
-    return {"clients": clients, "texts_per_second": round(rate, 1), **named, "failed": requests - statuses[200]}
+    def __init__(self, load: "Load") -> None:
+        self.load = load
+        self.asked: int | None = None
+        self.began = 0.0
+        self.received = b""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.ask()
+
+    def ask(self) -> None:
+        assert self.transport is not None
+        self.asked = self.load.next()
+        if self.asked is None:
+            self.transport.close()
+            return
+        self.began = time.perf_counter()
+        self.transport.write(self.load.requests[self.asked % len(self.load.requests)])
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, end, body = self.received.partition(b"\r\n\r\n")
+        if not end or len(body) < int(LENGTH.search(head)[1]):  # type: ignore[index]
+            return
+        self.load.answered(self.received, time.perf_counter() - self.began)
+        self.received = b""
+        self.ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.load.ended(self.asked)
+
+
+class Load:
+    """So many requests of one text each, by so many connections at the same time.
+
+    Args:
+        port: of the server.
+        texts: which are asked in turn.
+        clients: connections.
+        number: of requests.
+    """
+
+    def __init__(self, port: int, texts: list[str], clients: int, number: int) -> None:
+        self.requests = [b"".join(request(json.dumps({"text": text}).encode())) for text in texts]
+        self.port, self.clients, self.number = port, clients, number
+        self.seconds: list[float] = []
+        self.statuses: Counter[str] = Counter()
+        self._todo = iter(range(number))
+        self._again: list[int] = []
+        self._open = clients
+        self._tasks: set[asyncio.Task] = set()
+        self._done = asyncio.Event()
+
+    def next(self) -> int | None:
+        return self._again.pop() if self._again else next(self._todo, None)
+
+    def answered(self, answer: bytes, seconds: float) -> None:
+        self.seconds.append(seconds)
+        status = answer[9:12].decode()
+        self.statuses[status if status != "200" or b'"prediction"' in answer else "200, no prediction"] += 1
+
+    def ended(self, asked: int | None) -> None:
+        """A connection ended: where it was waiting for an answer, another one asks again."""
+        if asked is None:
+            self._open -= 1
+            if not self._open:
+                self._done.set()
+            return
+        self.statuses["lost, asked again"] += 1
+        self._again.append(asked)
+        self._connect()
+
+    def _connect(self) -> None:
+        task = asyncio.create_task(self._connected())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self) -> None:
+        while True:
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: Asking(self), "127.0.0.1", self.port)
+                return
+            except OSError:
+                await asyncio.sleep(0.05)
+
+    async def run(self) -> dict[str, Any]:
+        began, cpu = time.perf_counter(), time.process_time()
+        for _ in range(self.clients):
+            self._connect()
+        await asyncio.wait_for(self._done.wait(), PATIENCE * 10)
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+        quantiles = np.quantile(np.array(self.seconds) * 1000, [0.5, 0.95, 0.99])
+        return {
+            "clients": self.clients,
+            "texts_per_second": round(self.number / wall, 1),
+            **dict(zip(("p50_ms", "p95_ms", "p99_ms"), quantiles.round(1).tolist(), strict=True)),
+            "client_cpu_ms": round(cpu / self.number * 1000, 3),
+            "statuses": dict(self.statuses),
+        }
+
+
+async def load(port: int, texts: list[str], clients: int, requests: int) -> dict[str, Any]:
+    return await Load(port, texts, clients, requests).run()
 
 
 def speed(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ class TextPredictor(ABC):
         windows: how a long text is read; `None` where a text is read as a whole.
         reads_padding: whether logits depend on how far a row was padded.
         budget: tokens of a batch of rows of like length, padding included.
+        skips_padding: whether padding takes no time, so that rows of a batch may have any lengths.
 
     Attributes:
         classes: C names, sorted: the order of the columns of everything here.
@@ -32,7 +33,9 @@ class TextPredictor(ABC):
         note: what every report on its data must say, or an empty string.
     """
 
-    def __init__(self, spec: Spec, windows: Windows | None, reads_padding: bool, budget: int) -> None:
+    def __init__(
+        self, spec: Spec, windows: Windows | None, reads_padding: bool, budget: int, skips_padding: bool = False
+    ) -> None:
         self.spec = spec
         self.tokenizer = tokenizer_from_state(spec.tokenizer)
         names = list(spec.task["classes"])
@@ -43,6 +46,7 @@ class TextPredictor(ABC):
         self._windows = windows
         self._alone = reads_padding and spec.pad_to == "batch"
         self._budget = budget
+        self._most_padding = budget if skips_padding else budget // PADDING
 
     @abstractmethod
     def batch_logits(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -92,8 +96,8 @@ class TextPredictor(ABC):
         lengths_of_rows = np.array([len(row) for row in rows], dtype=np.int64)
         pad_to: Any = self.spec.pad_to
         batch_size = 1 if self._alone else 32
-        padding = self._budget // PADDING
-        for chosen, T in evaluation_parts(lengths_of_rows, batch_size, pad_to, self._alone, self._budget, padding):
+        parts = evaluation_parts(lengths_of_rows, batch_size, pad_to, self._alone, self._budget, self._most_padding)
+        for chosen, T in parts:
             ids, lengths = padded([rows[i] for i in chosen], T, self.tokenizer.pad_id)
             found[chosen] = self.batch_logits(ids, lengths)[:, self._order]
         return found
