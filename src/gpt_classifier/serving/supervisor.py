@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from multiprocessing.context import SpawnProcess
@@ -17,8 +18,8 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 
 from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import UserError
-from gpt_classifier.listening import listen
 from gpt_classifier.serving.logs import CONFIG
+from gpt_classifier.serving.places import Shared, Spread, place_of
 from gpt_classifier.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,13 +61,24 @@ class Supervisor(Multiprocess):
 
     Args:
         settings: of the server.
-        listener: a socket that is bound.
+        place: where workers listen.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, place: Shared | Spread) -> None:
         self.settings = settings
+        self.place = place
         self._measuring: SpawnProcess | None = None
-        super().__init__(self._config(), [listener])
+        super().__init__(self._config(), [])
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What the next worker listens at."""
+        return [self.place.open()]
+
+    @sockets.setter
+    def sockets(self, given: list[socket.socket]) -> None:
+        pass  # of uvicorn's, which has the same for all workers
+
 
     def _config(self) -> Config:
         return Config(
@@ -100,6 +112,7 @@ class Supervisor(Multiprocess):
                 os.kill(process.pid, signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:
+        self.place.handed_over()
         if self._measuring is not None and not self._measuring.is_alive():
             self._measuring = None
             self._reload()
@@ -120,21 +133,6 @@ def started(work: Callable[[Settings], None], settings: Settings) -> SpawnProces
     return process
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
-
-    Raises:
-        UserError: the address can't be had.
-    """
-    try:
-        return listen(host, port)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"--host, --port: expected an address of this machine and a port that is free, but {host} port {port} "
-            f"can't be had ({getattr(error, 'strerror', None) or error}). Set another --port, or 0 for any."
-        ) from error
-
-
 def serve(settings: Settings, host: str, port: int) -> bool:
     """Serve until the process is asked to end.
 
@@ -149,11 +147,14 @@ def serve(settings: Settings, host: str, port: int) -> bool:
     Raises:
         UserError: the address can't be had.
     """
-    with bind(host, port) as listener, tempfile.TemporaryDirectory(prefix="gpt-classifier-") as folder:
+    with (
+        closing(place_of(host, port, settings.workers)) as place,
+        tempfile.TemporaryDirectory(prefix="gpt-classifier-") as folder,
+    ):
         os.environ[METRICS_FOLDER] = folder
         address = f"[{host}]" if ":" in host else host
         started(measure_profile, settings).join()
-        print(f"http://{address}:{listener.getsockname()[1]}/docs serves {settings.path}", file=sys.stderr, flush=True)
-        supervisor = Supervisor(replace(settings, supervised=True), listener)
+        print(f"http://{address}:{place.port}/docs serves {settings.path}", file=sys.stderr, flush=True)
+        supervisor = Supervisor(replace(settings, supervised=True), place)
         supervisor.run()
         return all(process.exitcode in (0, -signal.SIGTERM) for process in supervisor.processes)
