@@ -21,6 +21,7 @@ from gpt_classifier.tasks import task_from_state
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
+
 class Predictor(TextPredictor):
     """A fine-tuned classifier on a device, without anything of its training.
 
@@ -39,6 +40,8 @@ class Predictor(TextPredictor):
         warn_if_emulated(precision, model.head.weight.device.type)
         self.model = model.requires_grad_(False).eval()
         self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device.type))
+        self.device_name = str(self.device)
+        self.precision = "bf16-mixed" if self.reduced else "32-true"
         hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)
         self.task = task_from_state(spec.task)
         self._packs = self.device.type == "cpu" and not model.pooling.reads_padding and model.backbone.skip_padding()

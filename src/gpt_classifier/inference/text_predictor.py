@@ -31,7 +31,12 @@ class TextPredictor(ABC):
         classes: C names, sorted: the order of the columns of everything here.
         temperature: logits are divided by it for probabilities; 1 unless it was calibrated.
         note: what every report on its data must say, or an empty string.
+        precision: of products: `32-true`, `bf16-mixed`, or `int8`.
+        device_name: where it computes.
     """
+
+    precision: str
+    device_name = "cpu"
 
     def __init__(
         self, spec: Spec, windows: Windows | None, reads_padding: bool, budget: int, skips_padding: bool = False

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import threading
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -23,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from gpt_classifier import __version__, pages
-from gpt_classifier.artifact import pooling_text
 from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import first_line
 from gpt_classifier.serving.batching import Batcher
@@ -33,6 +30,7 @@ from gpt_classifier.serving.logs import LOGGER
 from gpt_classifier.serving.metrics import Metrics
 from gpt_classifier.serving.served import Answer, Refused, Served
 from gpt_classifier.serving.settings import Settings
+from gpt_classifier.spec import pooling_text
 
 log = logging.getLogger(LOGGER)
 
@@ -182,12 +180,11 @@ class Service:
             "classes": served.labels,
             "backbone": predictor.spec.backbone["family"],
             "pooling": pooling_text(predictor.spec.pooling),
-            "parameters": sum(parameter.numel() for parameter in predictor.model.parameters()),
             "max_length": predictor.spec.max_length,
             "truncate": predictor.spec.truncate,
             "temperature": predictor.temperature,
-            "precision": "bf16-mixed" if predictor.reduced else "32-true",
-            "device": str(predictor.device),
+            "precision": predictor.precision,
+            "device": predictor.device_name,
             "note": predictor.note,
             "validation_messages": served.profile.messages if served.profile else None,
             "limits": vars(limits),
@@ -296,13 +293,9 @@ def worker(settings: Settings) -> Gate:
     """
     from uvicorn.config import STARTUP_FAILURE
 
-    from gpt_classifier.device import prepare_process
     from gpt_classifier.errors import UserError
     from gpt_classifier.faults import paragraph_of
 
-    prepare_process()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
     try:
         settings.prepare()
         served = opened(settings.path, settings)

@@ -31,23 +31,29 @@ UNRESPONSIVE = 60  # seconds without a sign of life, as imports may take
 
 def application(settings: Settings) -> "Gate":
     """What a worker runs; its imports take seconds, and the supervisor does without them."""
+    if settings.workers > 1:  # read when torch or onnxruntime is imported
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // settings.workers)))
     from gpt_classifier.serving.application import worker
 
     return worker(settings)
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def measure_profile(settings: Settings) -> None:
     """Keep a profile of the validation messages beside the checkpoint, unless there is one."""
-    from gpt_classifier.artifact import sha256_of
     from gpt_classifier.evaluation.profile import Profile
-    from gpt_classifier.inference.predictor import Predictor
+    from gpt_classifier.inference.opening import open_predictor
+    from gpt_classifier.spec import sha256_of
 
-    path, sha256 = settings.path, sha256_of(settings.path)
-    if Profile.read(path, sha256) is not None:
-        return
+    path = settings.path
+    if path.is_dir() or Profile.read(path, sha256 := sha256_of(path)) is not None:
+        return  # a folder was given its profile when it was written
     try:
         settings.prepare()
-        predictor = Predictor.open(path, weights=settings.weights, precision=settings.precision)
+        predictor = open_predictor(path, settings.weights, precision=settings.precision)
         profile = Profile.measure(predictor, path, sha256)
         if profile is not None:
             profile.write(path)
@@ -78,7 +84,6 @@ class Supervisor(Multiprocess):
     @sockets.setter
     def sockets(self, given: list[socket.socket]) -> None:
         pass  # of uvicorn's, which has the same for all workers
-
 
     def _config(self) -> Config:
         return Config(

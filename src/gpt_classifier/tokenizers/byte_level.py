@@ -158,7 +158,8 @@ def token_ids(texts: Sequence[str], encoding: tiktoken.Encoding) -> list[list[in
         pieces += [text[start:end] for start, end in pairwise(cuts)]
         counts.append(len(cuts) - 1)
     if sum(map(len, pieces)) < max(MANY_CHARACTERS, LONG_TEXT * len(pieces)):
-        encoded = map(encoding.encode_ordinary, pieces)
+        encoded = [encoding.encode_ordinary(piece) for piece in pieces]
     else:
-        encoded = iter(encoding.encode_ordinary_batch(pieces))
-    return [list(chain.from_iterable(islice(encoded, count))) for count in counts]
+        encoded = encoding.encode_ordinary_batch(pieces)
+    ids = iter(encoded)
+    return [list(chain.from_iterable(islice(ids, count))) for count in counts]
