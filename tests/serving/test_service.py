@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -237,10 +238,12 @@ def test_new_checkpoint_takes_over_and_a_broken_one_does_not(tmp_path: Path) -> 
     with service(tmp_path / "spam") as client:
         before = client.post("/predict", json={"text": "a"}).json()
         behind = state_of(client)
+        first = weakref.ref(behind.served.predictor)
         expected = opened_gpt(tmp_path / "spam", temperature=3.0).predict_proba(["a"])[0].max()
         client.portal.call(behind.reload)
         after = client.post("/predict", json={"text": "a"}).json()
         assert after["model_version"] != before["model_version"]
+        assert first() is None  # its memory is given back
         assert after["prediction"]["confidence"] == expected
         (tmp_path / "half").write_bytes(b"half")
         (tmp_path / "half").rename(tmp_path / "spam" / "model.safetensors")
