@@ -1,9 +1,11 @@
 # A classifier that serves, with nothing to download when it starts:
 #   gpt-classifier export --checkpoint latest --to bundle --out spam
 #   docker build --build-arg BUNDLE=spam -t spam .
+#   (of an export to ONNX: --build-arg EXTRAS=serve,onnx)
 #   docker run -p 127.0.0.1:8000:8000 -e GPT_CLASSIFIER_API_KEY=… spam
 FROM python:3.11-slim AS build
 WORKDIR /build
+ARG EXTRAS=serve
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY conf conf
@@ -11,7 +13,7 @@ COPY conf conf
 RUN python -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --constraint constraints.txt \
       --extra-index-url https://download.pytorch.org/whl/cpu "torch==$(sed -n 's/^torch==//p' constraints.txt)+cpu" \
- && /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[serve]"
+ && /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]"
 
 FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 classifier

@@ -2,7 +2,9 @@
 
 python benchmarks/serving.py outputs/…/checkpoints/best.ckpt texts.csv --parts speed,memory,fuzz,kill
 
-Server and clients are processes of their own and share the machine. Counts are bounded; --requests and --fuzz set them.
+Server and clients are processes of their own and share the machine; what both take of its processors is told with each
+number. Clients keep their connections and ask again at once; one whose connection ends connects anew and asks again, as
+libraries for HTTP do. Options of serve, such as --workers 2, come last, after --serve.
 """
 
 import argparse
@@ -27,14 +29,16 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 300  # seconds
+LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 KEY = "benchmark-key-of-32-characters-x"
-DIRECT = """import json, sys, time
+DIRECT = """import json, sys, time, torch
 from pathlib import Path
 from gpt_classifier.device import prepare_process
 from gpt_classifier.inference.predictor import Predictor
 prepare_process()
+torch.set_num_threads(int(sys.argv[3]))
 predictor, texts = Predictor.open(Path(sys.argv[1])), json.loads(Path(sys.argv[2]).read_text())
-predictor.predict_proba(texts[:64])
+predictor.predict_proba(texts)
 began = time.perf_counter()
 predictor.predict_proba(texts)
 print(len(texts) / (time.perf_counter() - began))"""
@@ -43,11 +47,11 @@ print(len(texts) / (time.perf_counter() - began))"""
 class Server:
     """`gpt-classifier serve`, and where it is."""
 
-    def __init__(self, process: subprocess.Popen, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen, log: Path, workers: int) -> None:
         self.process = process
         self.log = log
         self.port = int(self.wait_for(r"http://127\.0\.0\.1:(\d+)/docs serves")[-1])
-        self.wait_for('"message": "ready"')
+        self.wait_for('"message": "ready"', times=workers)
 
     def wait_for(self, pattern: str, times: int = 1) -> list[str]:
         deadline = time.monotonic() + PATIENCE
@@ -60,6 +64,11 @@ class Server:
     def workers(self) -> list[int]:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if '"message": "ready"' in line]
         return [line["process"] for line in lines if Path(f"/proc/{line['process']}").exists()]
+
+    def cpu_seconds(self) -> float:
+        """Of all workers so far."""
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.workers()]
+        return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
 
     def megabytes(self) -> list[float]:
         """Resident memory of the supervisor and of each worker."""
@@ -76,7 +85,8 @@ def serving(checkpoint: Path, *options: str, key: str = "") -> Iterator[Server]:
         with log.open("w") as target:
             process = subprocess.Popen([*command, *options], stderr=target, env=environment)
             try:
-                yield Server(process, log)
+                workers = int(options[len(options) - options[::-1].index("--workers")]) if "--workers" in options else 1
+                yield Server(process, log, workers)
             finally:
                 process.terminate()
                 process.wait(PATIENCE)
@@ -133,58 +143,158 @@ def request(body: bytes, key: str = "", path: str = "/predict", length: int | No
     return ("\r\n".join(lines) + "\r\n\r\n").encode(), body
 
 
-async def load(port: int, texts: list[str], clients: int, requests: int) -> dict[str, float]:
-    """So many requests of one text each, by so many clients at the same time."""
-    todo, seconds, statuses = iter(range(requests)), [], Counter()
+class Asking(asyncio.Protocol):
+    """A connection that is kept: it asks for one text after another, as plainly as can be, as it shares the machine.
 
-    async def ask() -> None:
-        client = Client(port)
-        for i in todo:
-            began = time.perf_counter()
-            status, _ = await client.predict({"text": texts[i % len(texts)]})
-            seconds.append(time.perf_counter() - began)
-            statuses[status] += 1
-        client.close()
+    Args:
+        load: what is asked, and what came of it.
+    """
 
-    began = time.perf_counter()
-    await asyncio.gather(*(ask() for _ in range(clients)))
-    rate = requests / (time.perf_counter() - began)
-    quantiles = np.quantile(np.array(seconds) * 1000, [0.5, 0.95, 0.99])
-    named = dict(zip(("p50_ms", "p95_ms", "p99_ms"), quantiles.round(1).tolist(), strict=True))
-    return {"clients": clients, "texts_per_second": round(rate, 1), **named, "failed": requests - statuses[200]}
+    def __init__(self, load: "Load") -> None:
+        self.load = load
+        self.asked: int | None = None
+        self.began = 0.0
+        self.received = b""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.ask()
+
+    def ask(self) -> None:
+        assert self.transport is not None
+        self.asked = self.load.next()
+        if self.asked is None:
+            self.transport.close()
+            return
+        self.began = time.perf_counter()
+        self.transport.write(self.load.requests[self.asked % len(self.load.requests)])
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, end, body = self.received.partition(b"\r\n\r\n")
+        if not end or len(body) < int(LENGTH.search(head)[1]):  # type: ignore[index]
+            return
+        self.load.answered(self.received, time.perf_counter() - self.began)
+        self.received = b""
+        self.ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.load.ended(self.asked)
 
 
-def speed(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
+class Load:
+    """So many requests of one text each, by so many connections at the same time.
+
+    Args:
+        port: of the server.
+        texts: which are asked in turn.
+        clients: connections.
+        number: of requests.
+    """
+
+    def __init__(self, port: int, texts: list[str], clients: int, number: int) -> None:
+        self.requests = [b"".join(request(json.dumps({"text": text}).encode())) for text in texts]
+        self.port, self.clients, self.number = port, clients, number
+        self.seconds: list[float] = []
+        self.statuses: Counter[str] = Counter()
+        self._todo = iter(range(number))
+        self._again: list[int] = []
+        self._open = clients
+        self._tasks: set[asyncio.Task] = set()
+        self._done = asyncio.Event()
+
+    def next(self) -> int | None:
+        return self._again.pop() if self._again else next(self._todo, None)
+
+    def answered(self, answer: bytes, seconds: float) -> None:
+        self.seconds.append(seconds)
+        status = answer[9:12].decode()
+        self.statuses[status if status != "200" or b'"prediction"' in answer else "200, no prediction"] += 1
+
+    def ended(self, asked: int | None) -> None:
+        """A connection ended: where it was waiting for an answer, another one asks again."""
+        if asked is None:
+            self._open -= 1
+            if not self._open:
+                self._done.set()
+            return
+        self.statuses["lost, asked again"] += 1
+        self._again.append(asked)
+        self._connect()
+
+    def _connect(self) -> None:
+        task = asyncio.create_task(self._connected())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self) -> None:
+        while True:
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: Asking(self), "127.0.0.1", self.port)
+                return
+            except OSError:
+                await asyncio.sleep(0.05)
+
+    async def run(self) -> dict[str, Any]:
+        began, cpu = time.perf_counter(), time.process_time()
+        for _ in range(self.clients):
+            self._connect()
+        await asyncio.wait_for(self._done.wait(), PATIENCE * 10)
+        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+        quantiles = np.quantile(np.array(self.seconds) * 1000, [0.5, 0.95, 0.99])
+        return {
+            "clients": self.clients,
+            "seconds": round(wall, 1),
+            "texts_per_second": round(self.number / wall, 1),
+            **dict(zip(("p50_ms", "p95_ms", "p99_ms"), quantiles.round(1).tolist(), strict=True)),
+            "longest_ms": round(max(self.seconds) * 1000),
+            "client_cpu_ms": round(cpu / self.number * 1000, 3),
+            "statuses": dict(self.statuses),
+        }
+
+
+async def load(port: int, texts: list[str], clients: int, requests: int) -> dict[str, Any]:
+    return await Load(port, texts, clients, requests).run()
+
+
+def direct(checkpoint: Path, texts: list[str], threads: int) -> float:
+    """Texts a second of predict_proba, which is given all of them at once, in a process of its own."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump([texts[i % len(texts)] for i in range(options.requests)], file)
+        json.dump(texts, file)
         file.flush()
-        told = subprocess.run(
-            [sys.executable, "-c", DIRECT, str(options.checkpoint), file.name],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    direct = float(told.stdout.splitlines()[-1])
-    rows: list[dict[str, Any]] = [{"clients": "predict_proba", "texts_per_second": round(direct, 1)}]
+        command = [sys.executable, "-c", DIRECT, str(checkpoint), file.name, str(threads)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(told.stdout.splitlines()[-1])
+
+
+def speed(options: argparse.Namespace, texts: list[str]) -> Iterator[dict[str, Any]]:
+    cores = len(os.sched_getaffinity(0))
+    given = [texts[i % len(texts)] for i in range(options.requests)]
+    rates = {threads: direct(options.checkpoint, given, threads) for threads in sorted({1, cores})}
+    for threads, rate in rates.items():
+        yield {"clients": "predict_proba", "threads": threads, "texts_per_second": round(rate, 1)}
     with serving(options.checkpoint, *options.serve) as server:
-        asyncio.run(load(server.port, texts, 8, 200))  # kernels are chosen
+        asyncio.run(load(server.port, texts, 32, 1000))  # kernels are chosen
         for clients in (1, 8, 32):
-            rows.append(asyncio.run(load(server.port, texts, clients, options.requests // (1 if clients > 1 else 4))))
-            rows[-1]["of_direct"] = round(rows[-1]["texts_per_second"] / direct, 2)
-    return rows
+            requests, cpu = options.requests // (1 if clients > 1 else 4), server.cpu_seconds()
+            row = asyncio.run(load(server.port, texts, clients, requests))
+            row["server_cpu_ms"] = round((server.cpu_seconds() - cpu) / requests * 1000, 3)
+            row["of_predict_proba"] = {n: round(row["texts_per_second"] / rate, 2) for n, rate in rates.items()}
+            yield row
 
 
-def memory(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
+def memory(options: argparse.Namespace, texts: list[str]) -> Iterator[dict[str, Any]]:
     with serving(options.checkpoint, *options.serve) as server:
-        rows = [{"requests": 0, "megabytes": server.megabytes()}]
-        for part in range(1, 5):
-            asyncio.run(load(server.port, texts, 32, options.memory // 4))
-            rows.append({"requests": part * options.memory // 4, "megabytes": server.megabytes()})
-    return rows
+        yield {"requests": 0, "megabytes": server.megabytes()}
+        for requests in [options.memory // 5] * 5:
+            row = asyncio.run(load(server.port, texts, 32, requests))
+            yield {**row, "megabytes": server.megabytes()}
 
 
-def broken(chance: random.Random) -> tuple[bytes, bytes]:
-    """A request that is hardly ever right: JSON, types, nesting, sizes, lengths, keys."""
+def broken(chance: random.Random) -> tuple[bytes, bytes, bool]:
+    """Head and body of a request that is hardly ever right, and whether it claims a body that does not come."""
     values = (None, True, -1, 10**400, "", " ", "a", "\ud800", "\x00", [], ["a"], [["a"]], {}, {"text": "a"})
     names = ("text", "texts", "top", "Text", "", "\ud800")
     said = json.dumps({chance.choice(names): chance.choice(values) for _ in range(chance.randrange(4))}).encode()
@@ -198,7 +308,8 @@ def broken(chance: random.Random) -> tuple[bytes, bytes]:
         )
     )
     length = chance.choice((None,) * 8 + (len(body) + 10, 10**9, 10**30))
-    return request(body, chance.choice((KEY,) * 8 + ("", "wrong", KEY + "x")), length=length)
+    key = chance.choice((KEY,) * 8 + ("", "wrong", KEY + "x"))
+    return *request(body, key, length=length), length == len(body) + 10
 
 
 async def attack(port: int, number: int) -> dict[str, int]:
@@ -209,14 +320,14 @@ async def attack(port: int, number: int) -> dict[str, int]:
     async def break_it() -> None:
         for _ in todo:
             client = Client(port)
-            head, body = broken(chance)
+            head, body, waits = broken(chance)
             slowly = 0.01 if len(body) < 300 and chance.random() < 0.02 else 0
             try:
-                async with asyncio.timeout(2):  # a body that is shorter than was claimed is waited for
+                async with asyncio.timeout(0.5 if waits else PATIENCE):
                     status, _ = await client.send(head, body, slowly)
+                statuses[str(status or "ended without an answer")] += 1
             except TimeoutError:
-                status = -1
-            statuses[status] += 1
+                statuses["given up by the client, as the body did not come" if waits else "no answer"] += 1
             client.close()
 
     async def ask() -> None:
@@ -231,34 +342,33 @@ async def attack(port: int, number: int) -> dict[str, int]:
     await asyncio.gather(*(break_it() for _ in range(8)))
     done.set()
     await asyncio.gather(*proper)
-    named = {0: "ended without an answer", -1: "given up by the client"}
-    return {str(named.get(status, status)): count for status, count in sorted(statuses.items(), key=str)}
+    return dict(sorted(statuses.items()))
 
 
-def fuzz(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
+def fuzz(options: argparse.Namespace, texts: list[str]) -> Iterator[dict[str, Any]]:
     with serving(options.checkpoint, *options.serve, key=KEY) as server:
         found = asyncio.run(attack(server.port, options.fuzz))
         log = server.log.read_text()
     errors = log.count('"message": "unforeseen"')
-    return [{**found, "unforeseen errors": errors, "workers that ended": log.count(" died")}]
+    yield {**found, "unforeseen errors": errors, "workers that ended": log.count(" died")}
 
 
-def kill(options: argparse.Namespace, texts: list[str]) -> list[dict[str, Any]]:
-    """Of two workers one is killed while sixteen clients ask: `failed` are the requests that it had taken."""
-    with serving(options.checkpoint, *options.serve, "--workers", "2") as server:
-        server.wait_for('"message": "ready"', times=2)
+def kill(options: argparse.Namespace, texts: list[str]) -> Iterator[dict[str, Any]]:
+    """A worker is killed while 32 clients ask: the only one, and one of two."""
+    for workers in (1, 2):
+        with serving(options.checkpoint, *options.serve, "--workers", str(workers)) as server:
 
-        async def both() -> dict[str, float]:
-            async def end() -> None:
+            async def end(server: Server) -> None:
                 await asyncio.sleep(1)
                 os.kill(server.workers()[0], signal.SIGKILL)
 
-            found, _ = await asyncio.gather(load(server.port, texts, 16, options.requests), end())
-            return found
+            async def both(server: Server) -> dict[str, Any]:
+                found, _ = await asyncio.gather(load(server.port, texts, 32, options.requests), end(server))
+                return found
 
-        found = asyncio.run(both())
-        server.wait_for('"message": "ready"', times=3)
-        return [{**found, "workers afterwards": len(server.workers())}]
+            row = asyncio.run(both(server))
+            server.wait_for('"message": "ready"', times=workers + 1)
+            yield {"workers": workers, **row, "workers afterwards": len(server.workers())}
 
 
 def main() -> None:

@@ -1,10 +1,8 @@
 """A trained classifier as files: the only module that knows what checkpoints and bundles contain."""
 
 import contextlib
-import hashlib
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,11 +36,6 @@ BESIDE = "ngrams"  # where a checkpoint has these
 def pooling_state(pooling: Pooling) -> dict[str, Any]:
     """A pooling as `Spec` keeps it."""
     return {"name": pooling.name(), "options": pooling.state()}
-
-
-def pooling_text(state: Mapping[str, Any]) -> str:
-    """The same in one line, such as `windows inner=max size=256 overlap=64`."""
-    return " ".join([state["name"], *(f"{option}={value}" for option, value in state["options"].items())])
 
 
 @dataclass(frozen=True)
@@ -127,8 +120,8 @@ def open_artifact(path: Path) -> Artifact:
     expect_there(path)
     if (path / ONNX_FILE).is_file():
         raise UserError(
-            f"checkpoint: {path} is an export to ONNX, which only predict and TextClassifier.load take. Give the "
-            f"checkpoint that it was exported from."
+            f"checkpoint: {path} is an export to ONNX, which only predict, serve and TextClassifier.load take. Give "
+            f"the checkpoint that it was exported from."
         )
     try:
         return _open_bundle(path) if path.is_dir() else _open_checkpoint(path)
@@ -136,15 +129,6 @@ def open_artifact(path: Path) -> Artifact:
         raise
     except Exception as error:  # torch raises half a dozen kinds for a damaged file
         raise _not_ours(path, error) from error
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a checkpoint's file, or of both files of a bundle, in hexadecimal: reading takes about 1 s/GB."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else [path / SPEC_FILE, path / WEIGHTS_FILE]:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _open_checkpoint(path: Path) -> Artifact:

@@ -110,6 +110,20 @@ def _from_format_3(old: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def pooling_text(state: Mapping[str, Any]) -> str:
+    """A pooling, as `Spec` keeps it, in one line, such as `windows inner=max size=256 overlap=64`."""
+    return " ".join([state["name"], *(f"{option}={value}" for option, value in state["options"].items())])
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a checkpoint's file, or of a folder's spec and weights, in hexadecimal: it takes about 1 s/GB."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else [path / SPEC_FILE, *sorted(path.glob("model.*"))]:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
 def write_spec(folder: Path, values: Mapping[str, Any], weights: Sequence[Path]) -> None:
     """Write `SPEC_FILE` with a checksum.
 

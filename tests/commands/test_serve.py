@@ -9,6 +9,7 @@ from exported import opened_gpt
 from gpt_classifier.commands import main as command
 from gpt_classifier.commands import serve as module
 from gpt_classifier.serving import supervisor
+from gpt_classifier.serving.places import place_of
 from gpt_classifier.serving.settings import API_KEY, Settings
 
 
@@ -34,7 +35,7 @@ def test_port_in_use_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(module.UserError, match=rf"port {port} can't be had .*Set another --port"):
-            supervisor.bind("127.0.0.1", port)
+            place_of("127.0.0.1", port, workers=1)
 
 
 def test_short_key_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

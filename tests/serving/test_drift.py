@@ -10,10 +10,10 @@ import pytest
 from conftest import Run
 from services import service
 
-from gpt_classifier.artifact import sha256_of
 from gpt_classifier.evaluation.profile import Profile, Shares, stability_index, unknown_bytes
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.serving.drift import FEWEST, WINDOW, Drift
+from gpt_classifier.spec import sha256_of
 
 PROFILE = Profile("", 400, Shares([10.0, 20.0], [0.25, 0.5, 0.25]), Shares([0.9], [0.5, 0.5]), [0.5, 0.5], 0.0, "abc ")
 

@@ -1,5 +1,6 @@
 """The real command: workers that are killed, replaced and asked to reload, over real HTTP."""
 
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import pytest
 from conftest import ROOT
 from exported import opened_gpt
 
-from gpt_classifier.serving.supervisor import bind
+from gpt_classifier.errors import UserError
+from gpt_classifier.serving.places import SPREADS, Spread, place_of
 
 PATIENCE = 240  # seconds, for machines that are busy
 
@@ -144,8 +146,39 @@ def test_checkpoint_that_no_worker_can_open_ends_the_command(tmp_path: Path) -> 
     assert "Traceback" not in ended.stderr
 
 
-def test_answers_are_sent_at_once() -> None:
-    with bind("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
-        accepted, _ = listener.accept()
-        with accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_answers_are_sent_at_once(workers: int) -> None:
+    with closing(place_of("127.0.0.1", 0, workers)) as place, place.open() as listener:
+        listener.listen()
+        with socket.create_connection(("127.0.0.1", place.port)):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.skipif(not SPREADS, reason="the system does not spread connections")
+def test_connections_are_spread_over_workers_that_are_ready() -> None:
+    with closing(Spread("127.0.0.1", 0)) as place:
+        workers = [place.open() for _ in range(3)]
+        for ready in workers[:2]:
+            ready.listen(64)
+            ready.setblocking(False)
+        clients = [socket.create_connection(("127.0.0.1", place.port)) for _ in range(64)]
+        taken = []
+        for ready in workers[:2]:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    taken.append((ready, ready.accept()[0]))
+        place.handed_over()
+        assert all(worker.fileno() == -1 for worker in workers)  # or a worker's would outlive it
+        for client in (*clients, *(accepted for _, accepted in taken)):
+            client.close()
+    counts = [sum(ready is worker for ready, _ in taken) for worker in workers]
+    assert sum(counts) == 64
+    assert min(counts[:2]) > 8
+
+
+def test_port_in_use_is_told_though_sockets_could_share_it() -> None:
+    for first, second in ((1, 2), (2, 1), (2, 2)):
+        with closing(place_of("127.0.0.1", 0, first)) as place, pytest.raises(UserError, match="Set another --port"):
+            place_of("127.0.0.1", place.port, second)

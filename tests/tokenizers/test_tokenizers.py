@@ -315,6 +315,17 @@ def test_monotonous_texts_are_tokenized_in_seconds(text: str) -> None:
     assert encoding.decode(ids) == text
 
 
+@pytest.mark.parametrize(("texts", "threads"), [(["some words"] * 3000, False), (["some words " * 1000] * 20, True)])
+def test_only_long_texts_are_tokenized_in_threads(
+    texts: list[str], threads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoding, batches = load_encoding("gpt2-nano"), []
+    together = type(encoding).encode_ordinary_batch
+    monkeypatch.setattr(type(encoding), "encode_ordinary_batch", lambda *given: batches.append(1) or together(*given))
+    assert token_ids(texts, encoding) == [encoding.encode_ordinary(text) for text in texts]
+    assert bool(batches) == threads
+
+
 def test_end_of_text_is_the_last_id_and_pads(gpt2_vocabulary: None) -> None:
     assert load_tokenizer("gpt2").pad_id == 50256 == load_tokenizer("gpt2").vocab_size - 1
     assert load_tokenizer("gpt2-nano").pad_id == 8191 == load_tokenizer("gpt2-nano").vocab_size - 1

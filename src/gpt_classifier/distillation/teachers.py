@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt_classifier.artifact import Artifact, open_artifact, sha256_of
+from gpt_classifier.artifact import Artifact, open_artifact
 from gpt_classifier.atomic import replacing
 from gpt_classifier.data.sources.messages import in_order
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.paths import near
+from gpt_classifier.spec import sha256_of
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from gpt_classifier.artifact import pooling_text
 from gpt_classifier.checkpoints import run_folder
 from gpt_classifier.config import compose, instantiate
 from gpt_classifier.data.prepare import SPLITS, overlap, text_hash
@@ -21,6 +20,7 @@ from gpt_classifier.errors import UserError, first_line, option_group
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.ngrams import told
 from gpt_classifier.paths import near
+from gpt_classifier.spec import pooling_text
 
 
 def run_splits(checkpoint: Path) -> pd.DataFrame | None:

@@ -2,15 +2,15 @@
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gpt_classifier.atomic import write_json
-from gpt_classifier.evaluation.messages import run_splits_if_there
-from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.inference.text_predictor import TextPredictor
+from gpt_classifier.spec import sha256_of
 
 MOST_MESSAGES = 500  # that are asked: a second for short messages and a small model, a minute or two for long ones
 BINS = 10  # of lengths and confidence, with as many validation messages each
@@ -76,7 +76,7 @@ class Profile:
         write_json(_place(checkpoint), asdict(self))
 
     @classmethod
-    def measure(cls, predictor: Predictor, checkpoint: Path, sha256: str) -> "Profile | None":
+    def measure(cls, predictor: TextPredictor, checkpoint: Path, sha256: str) -> "Profile | None":
         """Ask a classifier for the validation messages of its run, every n-th of many.
 
         Args:
@@ -87,6 +87,8 @@ class Profile:
         Returns:
             `None` where the messages of the run are not known.
         """
+        from gpt_classifier.evaluation.messages import run_splits_if_there  # with torch and pandas, as reading does not
+
         frame = run_splits_if_there(checkpoint)
         if frame is None:
             return None
@@ -107,6 +109,24 @@ class Profile:
             float(unknown[0] / unknown[1]),
             characters,
         )
+
+
+def keep_profile(opened: Callable[[Path], TextPredictor], checkpoint: Path | None, folder: Path) -> None:
+    """Keep a profile in a folder that a classifier was exported to, where the messages of its run are known.
+
+    Args:
+        opened: opens that folder.
+        checkpoint: that it comes from, in the folder of its run; `None` if it comes from none.
+        folder: whole otherwise.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    if checkpoint is None or checkpoint.is_dir():
+        return
+    profile = Profile.measure(opened(folder), checkpoint, sha256_of(folder))
+    if profile is not None:
+        profile.write(folder)
 
 
 def unknown_bytes(text: str, characters: frozenset[str]) -> tuple[int, int]:

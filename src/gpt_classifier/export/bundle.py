@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from gpt_classifier.artifact import sha256_of
-from gpt_classifier.evaluation.profile import Profile
+from gpt_classifier.evaluation.profile import keep_profile
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.inference.text_classifier import TextClassifier
 
@@ -19,7 +18,4 @@ def export(classifier: TextClassifier, folder: Path) -> None:
         UserError: it can't be written.
     """
     classifier.save(folder)
-    if classifier.path is not None and not classifier.path.is_dir():
-        profile = Profile.measure(Predictor.open(folder, device="cpu"), classifier.path, sha256_of(folder))
-        if profile is not None:
-            profile.write(folder)
+    keep_profile(Predictor.open, classifier.path, folder)

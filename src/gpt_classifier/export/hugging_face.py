@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gpt_classifier.artifact import pooling_text
 from gpt_classifier.atomic import replacing_folder, write_json, write_text
 from gpt_classifier.errors import UserError
 from gpt_classifier.export.alone import expect_alone
@@ -20,7 +19,7 @@ from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT
 from gpt_classifier.pretraining.export import released, released_config
-from gpt_classifier.spec import Spec
+from gpt_classifier.spec import Spec, pooling_text
 from gpt_classifier.tokenizers import tokenizer_from_state
 from gpt_classifier.tokenizers.interface import Tokenizer
 

@@ -54,6 +54,7 @@ class OnnxPredictor(TextPredictor):
     def __init__(self, session: Any, spec: Spec, graph: Graph) -> None:
         windows = None if graph.window is None else Windows(*graph.window)
         super().__init__(spec, windows, graph.reads_padding, BATCH_TOKENS)
+        self.precision = "int8" if graph.int8 else "32-true"
         self._session = session
 
     @classmethod

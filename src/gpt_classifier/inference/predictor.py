@@ -15,14 +15,12 @@ from gpt_classifier.inference.text_predictor import TextPredictor
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.freezing import hold_frozen
 from gpt_classifier.models.lora import merge
+from gpt_classifier.models.packing import EVEN
 from gpt_classifier.ngrams import NGrams
 from gpt_classifier.spec import Spec
 from gpt_classifier.tasks import task_from_state
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
-
-EVEN = 16
-"""With fewer rows of a product, or with tokens that are no multiple of it, kernels for the CPU round differently."""
 
 
 class Predictor(TextPredictor):
@@ -44,10 +42,15 @@ class Predictor(TextPredictor):
         warn_if_emulated(precision, model.head.weight.device.type)
         self.model = model.requires_grad_(False).eval()
         self.reduced = precision == "bf16-mixed" or (precision == "auto" and has_native_bf16(self.device.type))
+        self.device_name = str(self.device)
+        self.precision = "bf16-mixed" if self.reduced else "32-true"
         hold_frozen(model, torch.bfloat16 if self.reduced else torch.float32)
         self.task = task_from_state(spec.task)
+        self._packs = self.device.type == "cpu" and not model.pooling.reads_padding and model.backbone.skip_padding()
         budget = evaluation_tokens(self.device.type)
-        super().__init__(spec, model.pooling.windows, model.pooling.reads_padding, budget, ngrams)
+        super().__init__(
+            spec, model.pooling.windows, model.pooling.reads_padding, budget, ngrams, skips_padding=self._packs
+        )
 
     @classmethod
     def open(
@@ -116,10 +119,11 @@ class Predictor(TextPredictor):
 
         In the head each text is one row of a product, so that small batches get further rows there. Before that its
         tokens are rows, and `_even` sees to it that there are enough. Where the last block computes one position of
-        each text alone, rounding may differ: further rows of that block would cost more than they are worth.
+        each text alone, so does packing; without it, rounding may differ, as further rows would cost more than they
+        are worth.
         """
         model, B = self.model, len(ids)
-        if B >= EVEN or model.reads_one_position:
+        if B >= EVEN or (model.reads_one_position and not self._packs):
             return model(ids, lengths)
         features = model.prefix(ids, lengths, model.pooled_depth)
         rows = torch.arange(EVEN, device=ids.device).clamp_max(B - 1)

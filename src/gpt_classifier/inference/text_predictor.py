@@ -27,15 +27,27 @@ class TextPredictor(ABC):
         reads_padding: whether logits depend on how far a row was padded.
         budget: tokens of a batch of rows of like length, padding included.
         ngrams: a linear model whose margins are joined with the logits of every text; `None` for none.
+        skips_padding: whether padding takes no time, so that rows of a batch may have any lengths.
 
     Attributes:
         classes: C names, sorted: the order of the columns of everything here.
         temperature: logits are divided by it for probabilities; 1 unless it was calibrated.
         note: what every report on its data must say, or an empty string.
+        precision: of products: `32-true`, `bf16-mixed`, or `int8`.
+        device_name: where it computes.
     """
 
+    precision: str
+    device_name = "cpu"
+
     def __init__(
-        self, spec: Spec, windows: Windows | None, reads_padding: bool, budget: int, ngrams: NGrams | None = None
+        self,
+        spec: Spec,
+        windows: Windows | None,
+        reads_padding: bool,
+        budget: int,
+        ngrams: NGrams | None = None,
+        skips_padding: bool = False,
     ) -> None:
         self.spec = spec
         self.tokenizer = tokenizer_from_state(spec.tokenizer)
@@ -48,6 +60,7 @@ class TextPredictor(ABC):
         self._windows = windows
         self._alone = reads_padding and spec.pad_to == "batch"
         self._budget = budget
+        self._most_padding = budget if skips_padding else budget // PADDING
 
     @abstractmethod
     def batch_logits(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -114,8 +127,8 @@ class TextPredictor(ABC):
         lengths_of_rows = np.array([len(row) for row in rows], dtype=np.int64)
         pad_to: Any = self.spec.pad_to
         batch_size = 1 if self._alone else 32
-        padding = self._budget // PADDING
-        for chosen, T in evaluation_parts(lengths_of_rows, batch_size, pad_to, self._alone, self._budget, padding):
+        parts = evaluation_parts(lengths_of_rows, batch_size, pad_to, self._alone, self._budget, self._most_padding)
+        for chosen, T in parts:
             ids, lengths = padded([rows[i] for i in chosen], T, self.tokenizer.pad_id)
             found[chosen] = self.batch_logits(ids, lengths)[:, self._order]
         return found

@@ -104,6 +104,16 @@ class Backbone(nn.Module, ABC):
         """Of `state` what hidden states depend on where nothing drops: what those of frozen stages are kept under."""
         return self.state()
 
+    def skip_padding(self) -> bool:
+        """From now on compute as little as possible of what `blocks` finds beyond the visible tokens, on a CPU.
+
+        What it returns there is zeros then. It gains where rows of a batch have different lengths, and nothing trains.
+
+        Returns:
+            Whether it can.
+        """
+        return False
+
     def attention(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """How much each token attends to each other one.
 

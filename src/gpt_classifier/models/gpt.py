@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gpt_classifier.errors import OptionError, expect_bool, expect_number
 from gpt_classifier.models.backbone import AdaptableLinear, Backbone, take
+from gpt_classifier.models.packing import Packing
 
 LARGEST, MOST_BLOCKS = 10**8, 1000
 """Sizes far beyond any model: more are a slip, and would take hours to be refused by memory."""
@@ -65,37 +66,52 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, positions: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, positions: Tensor | None = None, visible: Tensor | None = None, packing: Packing | None = None
+    ) -> Tensor:
         if positions is not None and type(self.c_attn) is nn.Linear:  # an adapter is not in the weight
-            return self._at(x, positions, visible)
-        q, k, v = (self._heads(part) for part in self.c_attn(x).chunk(3, dim=2))
-        mask = None if visible is None else visible[:, None, None]  # (B, 1, 1, T)
-        y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=self._drop, is_causal=mask is None)
-        y = y.transpose(1, 2).flatten(2)  # (B, T, D)
+            return self._at(x, positions, visible, packing)
+        qkv = self.c_attn(x)  # (B, T, 3 D)
+        y = self._mixed(qkv, visible) if packing is None else packing.mixed(self._mixed, qkv, visible)
         return self.c_proj(y if positions is None else take(y, positions))
 
-    def _at(self, x: Tensor, positions: Tensor, visible: Tensor | None) -> Tensor:
+    def _mixed(self, qkv: Tensor, visible: Tensor | None) -> Tensor:
+        """What each token takes from those that it sees, `(B, T, D)`."""
+        q, k, v = (self._heads(part) for part in qkv.chunk(3, dim=2))
+        mask = None if visible is None else visible[:, None, None]  # (B, 1, 1, T)
+        y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p=self._drop, is_causal=mask is None)
+        return y.transpose(1, 2).flatten(2)
+
+    def _at(self, x: Tensor, positions: Tensor, visible: Tensor | None, packing: Packing | None) -> Tensor:
         """One query a row, `(B, 1, D)`, without keys and values.
 
         As `q · (W_k x) = (W_k^T q) · x` and `sum a (W_v x) = W_v (sum a x)`, each head's share of W_k and W_v is
         applied once a row instead of once a token. The key's bias adds the same to all scores, which softmax undoes.
         """
-        T, D = x.shape[1:]
+        D = x.shape[2]
         w_q, w_k, w_v = self.c_attn.weight.view(3, self.n_head, D // self.n_head, D).unbind()
         b_q, _, b_v = self.c_attn.bias.view(3, self.n_head, D // self.n_head, 1).unbind()
         # weights on the left: their gradients come out in their own layout
         q = w_q @ take(x, positions)[:, 0].t()  # (H, D/H, B)
         q = q + b_q.to(q.dtype)
         folded = (q.transpose(1, 2) @ w_k).transpose(0, 1)  # (B, H, D)
+        if packing is None:
+            mixed, total = self._read(x, folded, positions, visible)
+        else:
+            mixed, total = packing.read(self._read, x, folded, positions, visible)
+        y = w_v @ mixed.permute(1, 2, 0)  # (H, D/H, B)
+        y = y + b_v.to(y.dtype) * total.t()[:, None].to(y.dtype)
+        return self.c_proj(y.flatten(0, 1).t())[:, None]
+
+    def _read(self, x: Tensor, folded: Tensor, positions: Tensor, visible: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What queries `(B, H, D)` take from `x`, and the sum of what they give each token, `(B, H)`."""
+        T, D = x.shape[1:]
         seen = torch.arange(T, device=x.device) <= positions[:, None] if visible is None else visible  # (B, T)
         with torch.autocast(x.device.type, enabled=False):  # next to no work, and a shape of its own for every T
             scores = folded.to(x.dtype) @ x.transpose(1, 2) * (D // self.n_head) ** -0.5  # (B, H, T)
             scores = scores.masked_fill(~seen[:, None], -torch.inf)
             weights = F.dropout(scores.softmax(dim=-1), self._drop)
-            mixed = weights @ x  # (B, H, D)
-        y = w_v @ mixed.permute(1, 2, 0)  # (H, D/H, B)
-        y = y + b_v.to(y.dtype) * weights.sum(dim=-1).t()[:, None].to(y.dtype)
-        return self.c_proj(y.flatten(0, 1).t())[:, None]
+            return weights @ x, weights.sum(dim=-1)
 
     @property
     def _drop(self) -> float:
@@ -129,19 +145,22 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, positions: Tensor | None = None, visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, positions: Tensor | None = None, visible: Tensor | None = None, packing: Packing | None = None
+    ) -> Tensor:
         """One block further.
 
         Args:
-            x: `(B, T, D)`.
-            positions: `(B,)`, the one position of each row to compute; `None` for all.
+            x: `(B, T, D)`, or `(1, N, D)` where rows are packed.
+            positions: `(B,)`, the one position of each row to compute, as the packing has it; `None` for all.
             visible: `(B, T)` or `(1, T)` booleans, the tokens that every token sees; `None`: itself and earlier ones.
+            packing: of the rows; `None` if they are not packed.
 
         Returns:
-            `(B, T, D)`, or `(B, 1, D)` at the positions.
+            As `x`, or `(B, 1, D)` at the positions.
         """
         residual = x if positions is None else take(x, positions)
-        x = residual + self.drop(self.attn(self.ln_1(x), positions, visible))
+        x = residual + self.drop(self.attn(self.ln_1(x), positions, visible, packing))
         return x + self.drop(self.mlp(self.ln_2(x)))
 
 
@@ -156,6 +175,7 @@ class GPT(Backbone):
         self.config = config
         self.width, self.context, self.depth = config.n_embd, config.n_positions, config.n_layer
         self.vocab_size, self.causal, self.dropout = config.vocab_size, config.causal, config.dropout
+        self._packs = False
         self.wte = _embedding(config.vocab_size, config.n_embd)
         self.wpe = _embedding(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
@@ -168,9 +188,32 @@ class GPT(Backbone):
 
     def blocks(self, x: Tensor, lengths: Tensor, start: int, stop: int, positions: Tensor | None = None) -> Tensor:
         visible = None if self.causal else torch.arange(x.shape[1], device=x.device) < lengths[:, None]  # (B, T)
+        positions = positions if stop == self.depth else None
+        if start == stop or not self._packs:
+            return self._through(x, start, stop, positions, visible)
+        packing = Packing(lengths, x.shape[1])
+        visible = None if visible is None else visible[packing.order]
+        if positions is None:
+            return packing.apart(self._through(packing.together(x), start, stop, None, visible, packing))
+        positions = packing.positions(positions)
+        return packing.as_before(self._through(packing.together(x), start, stop, positions, visible, packing))
+
+    def _through(
+        self,
+        x: Tensor,
+        start: int,
+        stop: int,
+        positions: Tensor | None,
+        visible: Tensor | None,
+        packing: Packing | None = None,
+    ) -> Tensor:
         for i, block in enumerate(self.h[start:stop], start):
-            x = block(x, positions if i == self.depth - 1 else None, visible)
+            x = block(x, positions if i == self.depth - 1 else None, visible, packing)
         return x
+
+    def skip_padding(self) -> bool:
+        self._packs = True
+        return True
 
     def norm(self, x: Tensor) -> Tensor:
         return self.ln_f(x)

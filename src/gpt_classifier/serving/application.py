@@ -1,29 +1,27 @@
 """The service: texts in, labels with probabilities out."""
 
 import asyncio
+import gc
 import logging
-import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from gpt_classifier import __version__, pages
-from gpt_classifier.artifact import pooling_text
 from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import first_line
 from gpt_classifier.serving.batching import Batcher
@@ -33,6 +31,7 @@ from gpt_classifier.serving.logs import LOGGER
 from gpt_classifier.serving.metrics import Metrics
 from gpt_classifier.serving.served import Answer, Refused, Served
 from gpt_classifier.serving.settings import Settings
+from gpt_classifier.spec import pooling_text
 
 log = logging.getLogger(LOGGER)
 
@@ -70,6 +69,41 @@ class Said(BaseModel):
     predictions: list[Prediction] | None = None
 
 
+class Direct(APIRoute):
+    """A route that reads `Asked` from the body in one step, a fifth of the time of FastAPI's way for any type.
+
+    It is described in `/openapi.json` as any other.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def handle(request: Request) -> Response:
+            return await self.endpoint(asked_in(await request.body(), request.headers.get("content-type", "")), request)
+
+        return handle
+
+
+def asked_in(body: bytes, content_type: str) -> Asked:
+    """What a body asks for.
+
+    Args:
+        body: JSON.
+        content_type: as the header says. Pages of other sites can't have a browser send that of JSON.
+
+    Raises:
+        Refused: it is something else; what was given is not told, as it may be long, secret, or no characters.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    told = f"the Content-Type is not application/json, nor does it end with +json{'' if kind else ': there is none'}"
+    if kind == "application/json" or kind.endswith("+json"):
+        try:
+            return Asked.model_validate_json(body)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)[:5]
+            told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in found)
+    message = f"{told}. Expected {BODY} in JSON, with Content-Type: application/json"
+    raise Refused(422, message.encode(errors="replace").decode())
+
+
 def opened(path: Path, settings: Settings) -> Served:
     """`Served.open` in a thread that ends with it, and with it its OpenMP threads.
 
@@ -78,6 +112,13 @@ def opened(path: Path, settings: Settings) -> Served:
     """
     with ThreadPoolExecutor(1, "open") as opener:
         return opener.submit(Served.open, path, settings).result()
+
+
+def settle() -> None:
+    """Let the garbage collector pass by what is there now: a look at all modules takes 0.1 s, while requests wait."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class Service:
@@ -118,6 +159,7 @@ class Service:
             self.batcher.served = fresh
             self.drift = Drift(fresh.profile)
             self.metrics.serve(fresh, before)
+            settle()
             self.metrics.reloads.labels("done").inc()
             log.info("reloaded", extra={"fields": {"model": fresh.name, "model_version": fresh.version}})
 
@@ -182,12 +224,11 @@ class Service:
             "classes": served.labels,
             "backbone": predictor.spec.backbone["family"],
             "pooling": pooling_text(predictor.spec.pooling),
-            "parameters": sum(parameter.numel() for parameter in predictor.model.parameters()),
             "max_length": predictor.spec.max_length,
             "truncate": predictor.spec.truncate,
             "temperature": predictor.temperature,
-            "precision": "bf16-mixed" if predictor.reduced else "32-true",
-            "device": str(predictor.device),
+            "precision": predictor.precision,
+            "device": predictor.device_name,
             "note": predictor.note,
             "validation_messages": served.profile.messages if served.profile else None,
             "limits": vars(limits),
@@ -227,12 +268,21 @@ def create(settings: Settings, served: Served) -> Gate:
         async with service.batcher:
             if settings.supervised:
                 service.reload_on_signal()
+            settle()
             log.info("ready", extra={"fields": {"model": service.served.name, "model_version": service.served.version}})
             yield
+            gc.unfreeze()
 
     app = FastAPI(title="gpt-classifier", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
-    app.add_api_route("/predict", service.predict, methods=["POST"], response_model=Said, summary="Classify texts")
+    app.router.add_api_route(
+        "/predict",
+        service.predict,
+        methods=["POST"],
+        response_model=Said,
+        summary="Classify texts",
+        route_class_override=Direct,
+    )
     _add_pages(app, service)
     _add_errors(app)
     return Gate(app, settings, service.metrics)
@@ -269,12 +319,6 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: Any) -> Response:
         return refusal(error, request.state.request_id)
 
-    async def not_valid(request: Request, error: Any) -> Response:
-        # without what was given, which may be long, secret, or no characters
-        told = [f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors()[:5]]
-        message = f"{'; '.join(told)}. Expected {BODY} in JSON, with Content-Type: application/json"
-        return refusal(Refused(422, message.encode(errors="replace").decode()), request.state.request_id)
-
     async def of_http(request: Request, error: Any) -> Response:
         return refusal(Refused(error.status_code, str(error.detail)), request.state.request_id, error.headers)
 
@@ -284,7 +328,6 @@ def _add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(Refused, refused)
-    app.add_exception_handler(RequestValidationError, not_valid)
     app.add_exception_handler(HTTPException, of_http)
 
 
@@ -296,13 +339,9 @@ def worker(settings: Settings) -> Gate:
     """
     from uvicorn.config import STARTUP_FAILURE
 
-    from gpt_classifier.device import prepare_process
     from gpt_classifier.errors import UserError
     from gpt_classifier.faults import paragraph_of
 
-    prepare_process()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
     try:
         settings.prepare()
         served = opened(settings.path, settings)

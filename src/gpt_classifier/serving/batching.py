@@ -15,6 +15,9 @@ from gpt_classifier.serving.settings import Limits
 MOST_TEXTS, MOST_CHARACTERS = 256, 200_000
 """Texts and their characters that are computed together, unless one request alone has more."""
 
+TURNS = 4
+"""Of the event loop between two batches: answers are sent, requests that have come are read, and join the next one."""
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -28,7 +31,9 @@ class Batcher:
     """A queue before one thread that computes; the event loop goes on meanwhile.
 
     A batch is not waited for: a text that comes while nothing is computed begins at once, and those that come while it
-    is computed are the next batch, the more of them the busier it is.
+    is computed are the next batch, the more of them the busier it is. Between two batches the event loop does what it
+    has to do anyway, as it and the thread take turns at Python's lock: else half of the clients would be answered while
+    the other half is computed, in batches of half the size.
 
     Args:
         served: answers; another one may be put in its place at any time, and takes over with the next batch.
@@ -85,7 +90,6 @@ class Batcher:
         return max(1, min(60, math.ceil(self.waiting / self._rate))) if self._rate else 1
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._some.wait()
             batch = self._take()
@@ -93,13 +97,7 @@ class Batcher:
                 self._some.clear()
                 continue
             began = time.perf_counter()
-            try:
-                texts = [one.texts for one in batch]
-                answers: Sequence[Answer | Exception] = await loop.run_in_executor(
-                    self._thread, self.served.answer, texts, self.limits.max_tokens
-                )
-            except Exception as error:  # of the whole batch; the next one may do
-                answers = [error] * len(batch)
+            answers = await self._computed([one.texts for one in batch])
             self._rate = sum(len(one.texts) for one in batch) / (time.perf_counter() - began)
             for one, answer in zip(batch, answers, strict=True):
                 if one.answer.done():  # it was given up
@@ -108,6 +106,15 @@ class Batcher:
                     one.answer.set_exception(answer)
                 else:
                     one.answer.set_result(answer)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+    async def _computed(self, requests: Sequence[Sequence[str]]) -> Sequence[Answer | Exception]:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, self.served.answer, requests, self.limits.max_tokens)
+        except Exception as error:  # of the whole batch; the next one may do
+            return [error] * len(requests)
 
     def _take(self) -> list[Waiting]:
         """The next requests in the order in which they came, without those that were given up."""

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from gpt_classifier.artifact import Artifact, open_artifact, sha256_of
 from gpt_classifier.checkpoints import run_folder
 from gpt_classifier.errors import UserError
 from gpt_classifier.evaluation.profile import Profile
-from gpt_classifier.inference.predictor import Predictor
+from gpt_classifier.inference.opening import open_predictor
+from gpt_classifier.inference.text_predictor import TextPredictor
 from gpt_classifier.serving.settings import Settings
+from gpt_classifier.spec import sha256_of
 from gpt_classifier.tables.texts import why_no_text
 
 
@@ -63,7 +64,7 @@ class Served:
         since: when it was opened, in seconds since 1970.
     """
 
-    predictor: Predictor
+    predictor: TextPredictor
     name: str
     version: str
     labels: list[Any]
@@ -72,20 +73,19 @@ class Served:
 
     @classmethod
     def open(cls, path: Path, settings: Settings) -> "Served":
-        """Open a checkpoint or bundle and ask it once, which chooses kernels.
+        """Open a checkpoint, a bundle or an export to ONNX, and ask it once, which chooses kernels.
 
         Raises:
             UserError: it can't be opened.
         """
-        artifact: Artifact = open_artifact(path)
-        predictor = Predictor.of(artifact, None, settings.weights, settings.precision, settings.verify)
+        predictor = open_predictor(path, settings.weights, settings.verify, settings.precision)
         predictor.predict_proba(["a"])
         sha256 = sha256_of(path)
         return cls(
             predictor,
             name=path.name if path.is_dir() else run_folder(path).name,
             version=sha256[:12],
-            labels=list(map(int, predictor.classes)) if artifact.spec.whole_numbers else predictor.classes,
+            labels=list(map(int, predictor.classes)) if predictor.spec.whole_numbers else predictor.classes,
             profile=Profile.read(path, sha256),
             since=time.time(),
         )

@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from multiprocessing.context import SpawnProcess
@@ -17,8 +18,8 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 
 from gpt_classifier.checkpoints import find_checkpoint
 from gpt_classifier.errors import UserError
-from gpt_classifier.listening import listen
 from gpt_classifier.serving.logs import CONFIG
+from gpt_classifier.serving.places import Shared, Spread, place_of
 from gpt_classifier.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,23 +31,29 @@ UNRESPONSIVE = 60  # seconds without a sign of life, as imports may take
 
 def application(settings: Settings) -> "Gate":
     """What a worker runs; its imports take seconds, and the supervisor does without them."""
+    if settings.workers > 1:  # read when torch or onnxruntime is imported
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // settings.workers)))
     from gpt_classifier.serving.application import worker
 
     return worker(settings)
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def measure_profile(settings: Settings) -> None:
     """Keep a profile of the validation messages beside the checkpoint, unless there is one."""
-    from gpt_classifier.artifact import sha256_of
     from gpt_classifier.evaluation.profile import Profile
-    from gpt_classifier.inference.predictor import Predictor
+    from gpt_classifier.inference.opening import open_predictor
+    from gpt_classifier.spec import sha256_of
 
-    path, sha256 = settings.path, sha256_of(settings.path)
-    if Profile.read(path, sha256) is not None:
-        return
+    path = settings.path
+    if path.is_dir() or Profile.read(path, sha256 := sha256_of(path)) is not None:
+        return  # a folder was given its profile when it was written
     try:
         settings.prepare()
-        predictor = Predictor.open(path, weights=settings.weights, precision=settings.precision)
+        predictor = open_predictor(path, settings.weights, precision=settings.precision)
         profile = Profile.measure(predictor, path, sha256)
         if profile is not None:
             profile.write(path)
@@ -60,13 +67,23 @@ class Supervisor(Multiprocess):
 
     Args:
         settings: of the server.
-        listener: a socket that is bound.
+        place: where workers listen.
     """
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, place: Shared | Spread) -> None:
         self.settings = settings
+        self.place = place
         self._measuring: SpawnProcess | None = None
-        super().__init__(self._config(), [listener])
+        super().__init__(self._config(), [])
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What the next worker listens at."""
+        return [self.place.open()]
+
+    @sockets.setter
+    def sockets(self, given: list[socket.socket]) -> None:
+        pass  # of uvicorn's, which has the same for all workers
 
     def _config(self) -> Config:
         return Config(
@@ -100,6 +117,7 @@ class Supervisor(Multiprocess):
                 os.kill(process.pid, signal.SIGHUP)
 
     def keep_subprocess_alive(self) -> None:
+        self.place.handed_over()
         if self._measuring is not None and not self._measuring.is_alive():
             self._measuring = None
             self._reload()
@@ -120,21 +138,6 @@ def started(work: Callable[[Settings], None], settings: Settings) -> SpawnProces
     return process
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
-
-    Raises:
-        UserError: the address can't be had.
-    """
-    try:
-        return listen(host, port)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"--host, --port: expected an address of this machine and a port that is free, but {host} port {port} "
-            f"can't be had ({getattr(error, 'strerror', None) or error}). Set another --port, or 0 for any."
-        ) from error
-
-
 def serve(settings: Settings, host: str, port: int) -> bool:
     """Serve until the process is asked to end.
 
@@ -149,11 +152,14 @@ def serve(settings: Settings, host: str, port: int) -> bool:
     Raises:
         UserError: the address can't be had.
     """
-    with bind(host, port) as listener, tempfile.TemporaryDirectory(prefix="gpt-classifier-") as folder:
+    with (
+        closing(place_of(host, port, settings.workers)) as place,
+        tempfile.TemporaryDirectory(prefix="gpt-classifier-") as folder,
+    ):
         os.environ[METRICS_FOLDER] = folder
         address = f"[{host}]" if ":" in host else host
         started(measure_profile, settings).join()
-        print(f"http://{address}:{listener.getsockname()[1]}/docs serves {settings.path}", file=sys.stderr, flush=True)
-        supervisor = Supervisor(replace(settings, supervised=True), listener)
+        print(f"http://{address}:{place.port}/docs serves {settings.path}", file=sys.stderr, flush=True)
+        supervisor = Supervisor(replace(settings, supervised=True), place)
         supervisor.run()
         return all(process.exitcode in (0, -signal.SIGTERM) for process in supervisor.processes)

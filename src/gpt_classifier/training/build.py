@@ -13,7 +13,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from gpt_classifier.activations.frozen_prefix import CacheOptions, FrozenPrefix, PrefixKey
-from gpt_classifier.artifact import pooling_state, pooling_text
+from gpt_classifier.artifact import pooling_state
 from gpt_classifier.config import InstantiationException, instantiate
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.data.sources import Source
@@ -29,7 +29,7 @@ from gpt_classifier.models.pooling import Pooling
 from gpt_classifier.models.weights import content_hash, locate_weights
 from gpt_classifier.paths import cache_folder
 from gpt_classifier.schema import check_types
-from gpt_classifier.spec import Base, Spec
+from gpt_classifier.spec import Base, Spec, pooling_text
 from gpt_classifier.tokenizers import expect_vocabulary, tokenizer_of
 from gpt_classifier.training.callbacks import FillPrefix, OwnSignals, Progress
 from gpt_classifier.training.checkpoint_io import AtomicCheckpointIO

@@ -8,11 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gpt_classifier.artifact import open_artifact, pooling_text
+from gpt_classifier.artifact import open_artifact
 from gpt_classifier.checkpoints import RESUME, resumable_path
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.errors import UserError
-from gpt_classifier.spec import Spec
+from gpt_classifier.spec import Spec, pooling_text
 from gpt_classifier.training.context import RunContext
 from gpt_classifier.training.module import ClassifierModule
 

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from torch import Tensor
 
 from gpt_classifier import pages
-from gpt_classifier.artifact import pooling_text
 from gpt_classifier.atomic import write_text
 from gpt_classifier.errors import UserError
 from gpt_classifier.export.alone import expect_alone
@@ -17,7 +16,7 @@ from gpt_classifier.export.html.packing import pack
 from gpt_classifier.inference.text_classifier import TextClassifier
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.pooling import IN_WINDOWS
-from gpt_classifier.spec import Spec
+from gpt_classifier.spec import Spec, pooling_text
 from gpt_classifier.tokenizers.byte_level import ranks_from_text
 
 FILE = "classifier.html"

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpt_classifier.atomic import replacing_folder
 from gpt_classifier.errors import UserError
+from gpt_classifier.evaluation.profile import keep_profile
 from gpt_classifier.export.alone import expect_alone
 from gpt_classifier.export.onnx.graph import OPSET, write_graph
 from gpt_classifier.export.onnx.quantize import quantize
@@ -26,7 +27,7 @@ TOLERANCE = 1e-4  # of probabilities
 
 
 def export(classifier: TextClassifier, folder: Path, int8: bool = False) -> None:
-    """Write `model.onnx` and `classifier.json`.
+    """Write `model.onnx` and `classifier.json`, and what the validation messages were like, if that is known.
 
     Probabilities of the graph are compared with those of torch before anything appears.
 
@@ -60,6 +61,7 @@ def export(classifier: TextClassifier, folder: Path, int8: bool = False) -> None
             with _quietly():
                 quantize(part / ONNX_FILE)
             write_onnx_spec(part, spec, replace(description, int8=True))
+        keep_profile(OnnxPredictor.open, classifier.path, part)
 
 
 def _expect_libraries() -> None:
