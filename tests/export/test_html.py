@@ -30,7 +30,7 @@ from gpt_classifier.inference.writing import CONFIDENCE, LABEL, PROBABILITY, REA
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.gpt import GPT, GPTConfig
-from gpt_classifier.models.ngrams import ngrams_of
+from gpt_classifier.models.letters import letters_of
 from gpt_classifier.models.pooling import POOLINGS, Windowed
 from gpt_classifier.models.weights import load_backbone
 from gpt_classifier.tasks import SingleLabel
@@ -70,7 +70,7 @@ def made(
     if words:
         model.words = BagOfTokens(8192, len(classes))
         model.words.idf.copy_(
-            ngrams_of(tokenizer, len(model.words.idf)).weigh(tokenizer.encode(TEXTS[:3], 64, "head")[0])[0]
+            letters_of(tokenizer, len(model.words.idf)).weigh(tokenizer.encode(TEXTS[:3], 64, "head")[0])[0]
         )
         model.words.weight.normal_()
     spec = Spec(

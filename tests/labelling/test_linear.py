@@ -9,7 +9,7 @@ from gpt_classifier.activations.memory_cache import STORE, clear_memory_cache
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.labelling.features import Stopped, compute_features
 from gpt_classifier.labelling.linear import LinearModel, fit_linear, standardised
-from gpt_classifier.models.ngrams import ngrams_of
+from gpt_classifier.models.letters import letters_of
 
 TEXTS = [
     "WINNER!! Call now to claim your prize",
@@ -35,7 +35,7 @@ def test_probabilities_are_those_of_a_classifier_with_the_same_head() -> None:
     assert linear.fit.words is not None
     with torch.no_grad():
         rows = [predictor.token_rows([TEXTS[i]])[0] for i in (5, 1, 0)]
-        model.words.idf.copy_(ngrams_of(predictor.tokenizer, model.backbone.vocab_size).weigh(rows)[0])
+        model.words.idf.copy_(letters_of(predictor.tokenizer, model.backbone.vocab_size).weigh(rows)[0])
         model.words.weight.copy_(linear.fit.words)
         model.head.weight.copy_(linear.fit.weight)
         model.head.bias.copy_(linear.fit.bias)

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from gpt_classifier.models.bag_of_tokens import BagOfTokens
-from gpt_classifier.models.ngrams import NGrams
+from gpt_classifier.models.letters import TokenLetters
 
 ROWS = [np.array(row, dtype=np.int32) for row in ([3, 1, 3, 2], [1], [2, 2, 5, 1, 6], [4, 1])]
 
 
 def bag() -> BagOfTokens:
     words = BagOfTokens(8, 3)
-    words.idf.copy_(NGrams([""] * 8).weigh(ROWS)[0])
+    words.idf.copy_(TokenLetters([""] * 8).weigh(ROWS)[0])
     words.weight.copy_(torch.randn(8, 3))
     return words
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from gpt_classifier.data.sources import Texts
 from gpt_classifier.errors import UserError
 from gpt_classifier.inference.fitting import configure
+from gpt_classifier.models.letters import TokenLetters, letters_of
 from gpt_classifier.models.linear_probe import Bags
-from gpt_classifier.models.ngrams import NGrams, ngrams_of
 from gpt_classifier.quiet import quiet
 from gpt_classifier.training.build import build_module, build_pooling, build_trainer, load_data
 from gpt_classifier.training.context import RunContext
@@ -39,10 +39,10 @@ class Features:
     pooled: Tensor
     ids: Tensor
     starts: Tensor
-    ngrams: NGrams
+    ngrams: TokenLetters
 
     def weigh(self, texts: np.ndarray) -> tuple[Tensor, Bags]:
-        """How much each token says by some of the texts, and by which n-grams, as `NGrams.weigh`."""
+        """How much each token says by some of the texts, and by which n-grams, as `TokenLetters.weigh`."""
         ids, starts = self.ids.numpy(), self.starts.tolist()
         ends = [*starts[1:], len(ids)]
         return self.ngrams.weigh(ids[starts[text] : ends[text]] for text in texts.tolist())
@@ -119,7 +119,7 @@ def compute_features(
         prefix.unpack(prefix.gather("texts", range(len(rows)))),
         torch.from_numpy(np.concatenate(distinct).astype(np.int64)),
         counts.cumsum(dim=0) - counts,
-        ngrams_of(data.tokenizer, model.backbone.vocab_size),
+        letters_of(data.tokenizer, model.backbone.vocab_size),
     )
 
 

@@ -18,7 +18,7 @@ class BagOfTokens(nn.Module):
         num_outputs: C.
 
     Attributes:
-        idf: `(V,)`, see `NGrams.weigh`.
+        idf: `(V,)`, see `TokenLetters.weigh`.
         weight: `(V, C)`; the bias is that of the head.
     """
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from gpt_classifier.data.batching import EvaluationBatches
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.models.classifier import Classifier
+from gpt_classifier.models.letters import letters_of
 from gpt_classifier.models.linear_probe import Bags, Seen, probe
-from gpt_classifier.models.ngrams import ngrams_of
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class FitHead(Callback):
             rows = data.datasets["train"].rows
             ngrams = None
             if model.words is not None:
-                found = ngrams_of(data.tokenizer, model.backbone.vocab_size)
+                found = letters_of(data.tokenizer, model.backbone.vocab_size)
                 idf, ngrams = found.weigh(rows[:: max(1, len(rows) // MOST_TEXTS)])
                 model.words.idf.copy_(idf)
                 ngrams = Bags(*move_data_to_device(tuple(ngrams), module.device))

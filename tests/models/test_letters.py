@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from gpt_classifier.models.ngrams import NGrams
+from gpt_classifier.models.letters import TokenLetters
 
 SPELLINGS = [" transfer", " Transfers", " money", "s", " xyz", ""]
 ROWS = [np.array(row) for row in ([0, 2], [0, 3], [2, 5])]
 
 
 def test_a_token_of_no_text_is_known_by_its_letters() -> None:
-    norms, bags = NGrams(SPELLINGS).weigh(ROWS)
+    norms, bags = TokenLetters(SPELLINGS).weigh(ROWS)
     dense = torch.zeros(len(SPELLINGS), int(bags.ids.max()) + 1)
     owners = torch.repeat_interleave(
         torch.arange(len(SPELLINGS)), torch.diff(bags.starts, append=torch.tensor([len(bags.ids)]))
@@ -27,7 +27,7 @@ def test_a_token_of_no_text_is_known_by_its_letters() -> None:
 
 def test_rare_letters_weigh_more_as_in_scikit_learn() -> None:
     text = pytest.importorskip("sklearn.feature_extraction.text")
-    norms, _ = NGrams(SPELLINGS).weigh(ROWS)
+    norms, _ = TokenLetters(SPELLINGS).weigh(ROWS)
     words = [" transfer\0", " money\0", "s\0"]
     documents = ["".join(words[i] for i in row) for row in ([0, 1], [0, 2], [1])]
 

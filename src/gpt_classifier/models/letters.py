@@ -16,7 +16,7 @@ LENGTHS = (2, 5)  # letters, the space before a word and the end of a token incl
 END = "\0"
 
 
-class NGrams:
+class TokenLetters:
     """Letter n-grams of each token, in lower case, and the token itself as one more.
 
     Args:
@@ -71,7 +71,7 @@ class NGrams:
         return torch.from_numpy(norms).float(), bags
 
 
-def ngrams_of(tokenizer: Tokenizer, vocab_size: int) -> NGrams:
+def letters_of(tokenizer: Tokenizer, vocab_size: int) -> TokenLetters:
     """The n-grams of a model's tokens, of which it may have more than its tokenizer."""
     spellings = tokenizer.spellings()
-    return NGrams([*spellings, *[""] * (vocab_size - len(spellings))])
+    return TokenLetters([*spellings, *[""] * (vocab_size - len(spellings))])
