@@ -1,17 +1,22 @@
 """What all tests share: a run of the real command in this process, and the real data where it is at hand."""
 
+import gc
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from hydra._internal.hydra import Hydra
+from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
+from gpt_classifier import figures
 from gpt_classifier.models.gpt import GPT
 from gpt_classifier.models.weights import TRANSPOSED
 
@@ -24,6 +29,12 @@ torch.set_num_threads(1)  # models are tiny, and two threads wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not look through it again, which took a fifth of the time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPT_CLASSIFIER_CACHE", str(tmp_path / "cache"))
@@ -32,6 +43,29 @@ def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def same_random_state() -> None:
     torch.manual_seed(0)
+
+
+def blank(*_: object, **__: object) -> Figure:
+    """An empty picture in place of one of `figures`."""
+    return Figure(figsize=(1, 1))
+
+
+BLANK = SimpleNamespace(**{**vars(figures), "curves": blank, "confusion_matrix": blank, "precision_recall": blank})
+"""`figures` for runs whose pictures nobody looks at."""
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures_of_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave empty pictures, unless a test has the mark `pictures`: seven took half of a short run's time."""
+    report = sys.modules.get("gpt_classifier.training.report")  # or no run was imported, which tests of others need not
+    if report is not None and request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr(report, "figures", BLANK)
+
+
+@pytest.fixture(autouse=True)
+def one_composition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands compose once: Hydra would compose before, to see whether a file sets `hydra.mode`, which none does."""
+    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
 
 
 @pytest.fixture(autouse=True)

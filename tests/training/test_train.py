@@ -40,6 +40,7 @@ def command(*overrides: str, folder: Path, check: bool = True) -> subprocess.Com
     )
 
 
+@pytest.mark.pictures
 def test_run_leaves_everything_that_the_readme_names(train: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
     run = train()
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
@@ -67,6 +68,7 @@ def test_run_leaves_everything_that_the_readme_names(train: Callable[..., Run], 
     assert str(run.folder) in printed
 
 
+@pytest.mark.pictures
 def test_tensorboard_shows_curves_hyperparameters_figures_and_mistakes(train: Callable[..., Run]) -> None:
     run = train("optimizer.lr=1e-5", "trainer.log_every_n_steps=2")
     board = EventAccumulator(str(run.folder / "tensorboard"))
@@ -250,6 +252,7 @@ def test_table_of_any_classes_trains_and_carries_their_names(train: Callable[...
     assert len(run.metrics["best"]["test"]["confusion_matrix"]) == 3
 
 
+@pytest.mark.pictures
 def test_figures_of_many_classes_are_in_tables_beside_metrics(train: Callable[..., Run], tmp_path: Path) -> None:
     rows = [(f"word{i % 7} thing{i} {k}", f"class {i:02d}") for i in range(60) for k in range(5)]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "many.csv", index=False)
@@ -482,6 +485,7 @@ def test_missing_extra_is_named(train: Callable[..., Run], capfd: pytest.Capture
     assert f'pip install -e ".[{name}]"' in capfd.readouterr().err
 
 
+@pytest.mark.pictures
 def test_run_that_diverges_still_reports(train: Callable[..., Run]) -> None:
     run = train("optimizer.lr=1e3", "trainer.max_epochs=3", "freeze=none", "optimizer.weight_decay=1e4")
     assert run.metrics["last"]["test"]["loss"] is None
