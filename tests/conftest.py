@@ -1,17 +1,23 @@
 """What all tests share: a run of the real command in this process, and the real data where it is at hand."""
 
+import gc
 import json
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from hydra._internal.hydra import Hydra
+from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
+from gpt_classifier import figures
 from gpt_classifier.models.gpt import GPT
 from gpt_classifier.models.weights import TRANSPOSED
 
@@ -24,6 +30,13 @@ torch.set_num_threads(1)  # models are tiny, and two threads wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 
 
+def pytest_collection_finish() -> None:
+    """The garbage collector looks neither through what was imported nor often, which took a fifth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 50)
+
+
 @pytest.fixture(autouse=True)
 def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPT_CLASSIFIER_CACHE", str(tmp_path / "cache"))
@@ -32,6 +45,29 @@ def cache_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def same_random_state() -> None:
     torch.manual_seed(0)
+
+
+def blank(*_: object, **__: object) -> Figure:
+    """An empty picture in place of one of `figures`."""
+    return Figure(figsize=(1, 1))
+
+
+BLANK = SimpleNamespace(**{**vars(figures), "curves": blank, "confusion_matrix": blank, "precision_recall": blank})
+"""`figures` for runs whose pictures nobody looks at."""
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures_of_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs leave empty pictures, unless a test has the mark `pictures`: seven took half of a short run's time."""
+    report = sys.modules.get("gpt_classifier.training.report")  # or no run was imported, which tests of others need not
+    if report is not None and request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr(report, "figures", BLANK)
+
+
+@pytest.fixture(autouse=True)
+def one_composition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands compose once: Hydra would compose before, to see whether a file sets `hydra.mode`, which none does."""
+    monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
 
 
 @pytest.fixture(autouse=True)
@@ -139,14 +175,35 @@ SMALL = [
 """Overrides that make a run of seconds, measured before, after and at its best."""
 
 
+def run_train(patch: pytest.MonkeyPatch, folder: Path, base: Sequence[str], overrides: Sequence[str]) -> Run:
+    """Runs the real `train.py` in this process."""
+    from gpt_classifier.commands.train import main
+
+    patch.setattr(sys, "argv", ["train.py", *base, f"hydra.run.dir={folder}", *overrides])
+    main()
+    return Run(folder)
+
+
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Run]:
     """Runs the real `train.py` with overrides, in this process, quickly: `train("seed=1") -> Run`."""
-    from gpt_classifier.commands.train import main
 
     def run(*overrides: str, folder: str = "run", base: list[str] = SMALL) -> Run:
-        monkeypatch.setattr(sys, "argv", ["train.py", *base, f"hydra.run.dir={tmp_path / folder}", *overrides])
-        main()
-        return Run(tmp_path / folder)
+        return run_train(monkeypatch, tmp_path / folder, base, overrides)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that no test changes."""
+    place = tmp_path_factory.mktemp("one_epoch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPT_CLASSIFIER_CACHE", str(place / "cache"))
+        return run_train(patch, place / "run", SMALL, ["trainer.max_epochs=1"]).folder
+
+
+@pytest.fixture
+def short_run(one_epoch: Path, tmp_path: Path) -> Run:
+    """A run of one epoch, as `train("trainer.max_epochs=1")` leaves it, without training again."""
+    return Run(shutil.copytree(one_epoch, tmp_path / "run"))

@@ -1,5 +1,6 @@
 """Whatever is set to whatever: a run, or one paragraph, and never a value that means something else than it says."""
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,8 @@ VALUES = (
     *("..", "/", "/dev/null", "/proc/self/mem", "'\x1b[31m'", "${seed}", "${nope}"),
 )
 NAMES = ("auto", "none", "null", "random", "{}", "[]")  # of files of some group, or that change nothing
-TRIALS = 500
+TRIALS = int(os.environ.get("GPT_CLASSIFIER_TRIALS", "120"))
+"""How many options are set to something; 500 take half a minute."""
 
 
 def keys_of(node: DictConfig, place: str = "") -> Iterator[str]:
@@ -74,16 +76,18 @@ def with_value(cfg: DictConfig, override: str) -> DictConfig:
     return changed
 
 
-@pytest.fixture
-def bases(tmp_path: Path) -> list[DictConfig]:
-    table = tmp_path / "table.csv"
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> list[DictConfig]:
+    """Configurations of which tests change copies."""
+    folder = tmp_path_factory.mktemp("bases")
+    table = folder / "table.csv"
     rows = [f"see you at {i},ham\nwin prize {i},spam" for i in range(30)]
     table.write_text("\n".join(["text,label", *rows]) + "\n")
     small = [*SMALL, "data.train_size=8", "model.backbone.n_layer=1", "model.backbone.n_embd=12", "cache.dir=null"]
     found = []
     for base in BASES:
         cfg = compose([*small, *(choice.replace("TABLE", str(table)) for choice in base)])
-        cfg.run_dir = str(tmp_path / "run")
+        cfg.run_dir = str(folder / "run")
         found.append(cfg)
     return found
 
@@ -110,7 +114,7 @@ def test_any_option_set_to_anything(bases: list[DictConfig], tmp_path: Path, mon
                 faults.append((override, repr(error)[:200]))
     assert not faults, "\n".join(map(str, faults))
     assert refused > TRIALS / 2
-    assert accepted > 10
+    assert accepted > TRIALS / 50
 
 
 @pytest.mark.parametrize("group", GROUPS)

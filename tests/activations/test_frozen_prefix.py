@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,6 @@ import torch
 import torch.nn.functional as F
 from conftest import Run, save_as_released
 from filelock import FileLock
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 from tiny_encoders import ENCODERS, config_of
 from torch import Tensor
@@ -88,19 +87,10 @@ def messages(random: np.random.Generator, n: int, longest: int, vocabulary: int)
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("freeze", FREEZE)
-@settings(max_examples=3, deadline=None)
-@given(n_head=st.integers(1, 3), n_layer=st.integers(2, 4), causal=st.booleans(), seed=st.integers(0, 10_000))
-def test_training_is_the_same_over_fifty_steps(
-    tmp_path_factory: pytest.TempPathFactory,
-    freeze: str,
-    pooling: str,
-    n_head: int,
-    n_layer: int,
-    causal: bool,
-    seed: int,
-) -> None:
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
+@pytest.mark.parametrize("causal", [True, False])
+def test_training_is_the_same_over_twenty_steps(tmp_path: Path, freeze: str, pooling: str, causal: bool) -> None:
+    random = np.random.default_rng(zlib.crc32(f"{freeze} {pooling} {causal}".encode()))
+    n_head, n_layer = random.integers(1, 4).item(), random.integers(2, 5).item()
     config = GPTConfig(vocab_size=40, n_positions=24, n_embd=8 * n_head, n_layer=n_layer, n_head=n_head, causal=causal)
     reference = Classifier(GPT(config).initialise(), POOLINGS[pooling](), num_outputs=3)
     for parameter in reference.parameters():
@@ -109,7 +99,7 @@ def test_training_is_the_same_over_fifty_steps(
     ours = copy.deepcopy(reference)
     rows = messages(random, 30, 20, 40)
     padded_length = 22 if reference.pooling.reads_padding else None
-    prefix = prefix_of(ours, options(tmp_path_factory.mktemp("cache")), padded_length)
+    prefix = prefix_of(ours, options(tmp_path), padded_length)
     depth = prefix.key.depth
     if depth:
         prefix.fill({"train": rows}, ours, pad_id=0)
@@ -117,7 +107,7 @@ def test_training_is_the_same_over_fifty_steps(
     optimizers = [
         torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3) for model in (reference, ours)
     ]
-    for _ in range(50):
+    for _ in range(20):
         chosen = random.permutation(len(rows))[:5].tolist()
         labels = torch.from_numpy(random.integers(0, 3, 5))
         T = padded_length or max(len(rows[i]) for i in chosen)
@@ -135,7 +125,7 @@ def test_training_is_the_same_over_fifty_steps(
 
 @pytest.mark.parametrize("pooling", ["first_token", "mean"])
 @pytest.mark.parametrize("name", ENCODERS)
-def test_encoder_that_drops_trains_the_same_over_fifty_steps(tmp_path: Path, name: str, pooling: str) -> None:
+def test_encoder_that_drops_trains_the_same_over_twenty_steps(tmp_path: Path, name: str, pooling: str) -> None:
     rates = dict.fromkeys(ARCHITECTURES[ENCODERS[name][0]].dropouts, 0.1)
     reference = Classifier(build(config_of(name, **rates)), POOLINGS[pooling](), num_outputs=3)
     train_last_blocks(reference, 1)
@@ -149,7 +139,7 @@ def test_encoder_that_drops_trains_the_same_over_fifty_steps(tmp_path: Path, nam
     optimizers = [
         torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3) for model in (reference, ours)
     ]
-    for step in range(50):
+    for step in range(20):
         chosen = np.random.default_rng(step).permutation(len(rows))[:5].tolist()
         ids, lengths = pad([rows[i] for i in chosen], max(len(rows[i]) for i in chosen), 0)
         torch.manual_seed(step)  # of dropout

@@ -50,11 +50,11 @@ def test_a_row_overrides_what_it_asks_about(name: str, expected: dict) -> None:
 
 
 def test_rows_that_name_a_backbone_do_not_apply_to_another() -> None:
-    questions = find_questions("all", "gpt2-nano")
+    questions = find_questions("1,6,7,8,9,12,13", "gpt2-nano")
     assert [q.row for q in questions if q.not_run] == ["6", "7", "8", "9", "12"]
     assert not any(q.not_run for q in find_questions("8,9,12", "gpt2-xl"))
     lines = table(questions, []).splitlines()[2:]
-    assert [i for i, line in enumerate(lines, start=1) if NOT_APPLICABLE in line] == [6, 7, 8, 9, 12]
+    assert [i for i, line in enumerate(lines, start=1) if NOT_APPLICABLE in line] == [2, 3, 4, 5, 6]
 
 
 def test_rows_are_numbers_and_names_in_the_order_of_the_command() -> None:

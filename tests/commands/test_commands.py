@@ -27,11 +27,10 @@ def script(name: str) -> ModuleType:
     return importlib.import_module(f"gpt_classifier.commands.{name}")
 
 
+@pytest.mark.usefixtures("short_run")
 def test_predict_prints_label_probability_and_text_as_it_was_given(
-    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
+    capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
-    train("trainer.max_epochs=1")
-    capsys.readouterr()
     (tmp_path / "texts.txt").write_text("one\n\ntwo, three\n")
     predict = script("predict").main
     predict(["--outputs", str(tmp_path), "--text", TEXT, "--text", "one"])
@@ -51,10 +50,10 @@ def test_predict_prints_label_probability_and_text_as_it_was_given(
     assert answer["predicted_label"] == max(answer["probabilities"], key=answer["probabilities"].get)
 
 
+@pytest.mark.usefixtures("short_run")
 def test_predict_writes_a_file_beside_its_columns_and_is_strict_on_request(
-    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
+    capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
-    train("trainer.max_epochs=1")
     source, target = tmp_path / "in.csv", tmp_path / "new" / "out.csv"
     source.write_text('id,text,label\n7,"said ""hi"",\nand left",ham\n8,,spam\n')
     predict = script("predict").main
@@ -234,17 +233,16 @@ def test_page_of_many_classes_shows_the_worst_and_tables_have_all(train: Callabl
     assert pairs["messages"].sum() == len(mistakes)
 
 
-def test_calibration_is_stored_with_the_checkpoint_and_changes_no_label(train: Callable[..., Run]) -> None:
-    run = train()
-    checkpoint = run.folder / "checkpoints" / "best.ckpt"
-    texts = run.texts("test")
+def test_calibration_is_stored_with_the_checkpoint_and_changes_no_label(short_run: Run) -> None:
+    checkpoint = short_run.folder / "checkpoints" / "best.ckpt"
+    texts = short_run.texts("test")
     before = TextClassifier.from_checkpoint(checkpoint, precision="32-true")
     script("evaluate").main(["--checkpoint", str(checkpoint), "--calibrate"])
     after = TextClassifier.from_checkpoint(checkpoint, precision="32-true")
     assert after.temperature != 1.0
     assert after.predict(texts).tolist() == before.predict(texts).tolist()
     assert not np.allclose(after.predict_proba(texts), before.predict_proba(texts), atol=1e-3)
-    numbers = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())
+    numbers = json.loads((short_run.folder / "evaluation" / "evaluation.json").read_text())
     assert numbers["temperature"] == after.temperature
 
 
@@ -321,11 +319,8 @@ def test_compare_names_one_to_ship(train: Callable[..., Run], capsys: pytest.Cap
     assert "synthetic" in capsys.readouterr().out
 
 
-def test_look_inside_draws_one_message(
-    train: Callable[..., Run], capsys: pytest.CaptureFixture, tmp_path: Path
-) -> None:
-    checkpoint = str(train().folder / "checkpoints" / "best.ckpt")
-    capsys.readouterr()
+def test_look_inside_draws_one_message(short_run: Run, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    checkpoint = str(short_run.folder / "checkpoints" / "best.ckpt")
     look = script("look_inside").main
     look(["--checkpoint", checkpoint, "--text", "WIN $1000 now", "--out", str(tmp_path / "out"), "--layer", "2"])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"attention.png", "tokens.png"}
@@ -432,10 +427,10 @@ def test_a_folder_of_the_users_own_adds_to_conf(
         script("generate").main(["--model", "mine", "--config-dir", "nowhere", "--prompt", "x"])
 
 
+@pytest.mark.usefixtures("short_run")
 def test_predict_sets_what_computing_gains_from_unless_the_user_did(
-    train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    train("trainer.max_epochs=1")
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
     script("predict").main(["--outputs", str(tmp_path), "--text", "hello"])

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,10 @@ def test_kill_9_loses_no_label_and_ctrl_c_leaves_the_tables(tmp_path: Path) -> N
     process = Process(*arguments)
     again = process.asked("/label/status")
     assert (again["answered"], again["text"]) == (12, status["text"])
-    while process.asked("/label/status")["evidence"] is None:
-        assert not process.asked("/label/status")["failure"]
-    assert process.asked("/label/status")["evidence"]["trained"] == 10
+    while (status := process.asked("/label/status"))["evidence"] is None:
+        assert not status["failure"]
+        time.sleep(0.02)
+    assert status["evidence"]["trained"] == 10
     code, told = process.ended(signal.SIGINT)
     assert code == 0
     assert "10 labels to learn from" in told

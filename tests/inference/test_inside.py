@@ -43,8 +43,8 @@ def test_a_text_in_windows_is_traced_without_repeats(train: Callable[..., Run], 
     assert inside.attention(predictor, TEXT)[1].shape[-1] == 6
 
 
-def test_attention_is_what_the_model_computes(train: Callable[..., Run]) -> None:
-    predictor = Predictor.open(train().folder / "checkpoints" / "best.ckpt", precision="32-true")
+def test_attention_is_what_the_model_computes(short_run: Run) -> None:
+    predictor = Predictor.open(short_run.folder / "checkpoints" / "best.ckpt", precision="32-true")
     tokens, weights = inside.attention(predictor, TEXT)
     T = len(tokens)
     assert weights.shape == (2, 6, T, T)
@@ -59,8 +59,8 @@ def test_attention_is_what_the_model_computes(train: Callable[..., Run]) -> None
     assert inside.attention(predictor, TEXT, most_tokens=3)[1].shape == (2, 6, 3, 3)
 
 
-def test_a_text_that_is_cut_within_a_character_has_its_pieces(train: Callable[..., Run]) -> None:
-    predictor = Predictor.open(train().folder / "checkpoints" / "best.ckpt", precision="32-true")
+def test_a_text_that_is_cut_within_a_character_has_its_pieces(short_run: Run) -> None:
+    predictor = Predictor.open(short_run.folder / "checkpoints" / "best.ckpt", precision="32-true")
     row = predictor.token_rows(["a 😀"])[0]
     assert "".join(predictor.tokenizer.pieces(row)) == "a 😀"
     assert "".join(predictor.tokenizer.pieces(row[:-1])) == "a �"

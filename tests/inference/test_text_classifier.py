@@ -19,16 +19,11 @@ from gpt_classifier.models.gpt import GPT, GPTConfig
 TEXTS = ["ok", "You have WON a prize, call 555-0100 now!", "see you at the station at five then", "<|endoftext|>"]
 
 
-@pytest.fixture
-def run(train: Callable[..., Run]) -> Run:
-    return train("trainer.max_epochs=1")
-
-
-def test_probabilities_do_not_depend_on_the_rest_of_the_batch(run: Run) -> None:
-    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+def test_probabilities_do_not_depend_on_the_rest_of_the_batch(short_run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(short_run.folder / "checkpoints" / "best.ckpt", precision="32-true")
     together = classifier.predict_proba(TEXTS)
     alone = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
-    among_many = classifier.predict_proba([*run.texts("train"), *reversed(TEXTS)])[-len(TEXTS) :][::-1]
+    among_many = classifier.predict_proba([*short_run.texts("train"), *reversed(TEXTS)])[-len(TEXTS) :][::-1]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(together, among_many, atol=1e-5)
     np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-6)
@@ -36,14 +31,14 @@ def test_probabilities_do_not_depend_on_the_rest_of_the_batch(run: Run) -> None:
     assert classifier.predict_proba([]).shape == (0, 2)
 
 
-def test_it_takes_part_in_scikit_learns_procedures(run: Run) -> None:
+def test_it_takes_part_in_scikit_learns_procedures(short_run: Run) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     from sklearn.frozen import FrozenEstimator
     from sklearn.model_selection import cross_val_predict
 
-    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
-    texts, labels = run.texts("test"), run.labels("test")
-    expected = run.metrics["best"]["test"]
+    classifier = TextClassifier.from_checkpoint(short_run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+    texts, labels = short_run.texts("test"), short_run.labels("test")
+    expected = short_run.metrics["best"]["test"]
     assert classifier.score(texts, labels) == pytest.approx(expected["accuracy"])
     assert metrics.accuracy_score(labels, classifier.predict(texts)) == pytest.approx(expected["accuracy"])
     spam = classifier.classes_.tolist().index("spam")
@@ -75,8 +70,8 @@ def test_classes_are_in_scikit_learns_order(train: Callable[..., Run], tmp_path:
     assert classifier.score(texts, labels) == pytest.approx(run.metrics["best"]["test"]["accuracy"])
 
 
-def test_what_is_no_text_or_no_device_is_told(run: Run) -> None:
-    path = run.folder / "checkpoints" / "best.ckpt"
+def test_what_is_no_text_or_no_device_is_told(short_run: Run) -> None:
+    path = short_run.folder / "checkpoints" / "best.ckpt"
     with pytest.raises(UserError, match="text 2 of 2 is float, not text"):
         TextClassifier.from_checkpoint(path).predict(["a", float("nan")])  # type: ignore[list-item]
     with pytest.raises(UserError, match="device: abacus can't be used here"):
@@ -85,16 +80,16 @@ def test_what_is_no_text_or_no_device_is_told(run: Run) -> None:
         TextClassifier.from_checkpoint(path, precision="8")
 
 
-def test_weights_that_are_no_numbers_are_refused(run: Run, tmp_path: Path) -> None:
-    checkpoint = run.checkpoint()
+def test_weights_that_are_no_numbers_are_refused(short_run: Run, tmp_path: Path) -> None:
+    checkpoint = short_run.checkpoint()
     checkpoint["state_dict"]["model.head.weight"][0] = float("nan")
     torch.save(checkpoint, tmp_path / "diverged.ckpt")
     with pytest.raises(UserError, match="the training diverged"):
         TextClassifier.from_checkpoint(tmp_path / "diverged.ckpt")
 
 
-def test_temperature_changes_probabilities_but_no_label(run: Run) -> None:
-    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt", precision="32-true")
+def test_temperature_changes_probabilities_but_no_label(short_run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(short_run.folder / "checkpoints" / "best.ckpt", precision="32-true")
     before, labels = classifier.predict_proba(TEXTS), classifier.predict(TEXTS)
     classifier.temperature = 2.0
     after = classifier.predict_proba(TEXTS)
@@ -105,8 +100,8 @@ def test_temperature_changes_probabilities_but_no_label(run: Run) -> None:
 HOSTILE = ["x" * 1_000_000, "spam " * 200_000, " " * 100_000 + "end", "😀" * 5000, "\0" * 100, "\ud800\ud800", "\u202e‮"]
 
 
-def test_hostile_texts_are_classified_in_finite_time(run: Run) -> None:
-    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+def test_hostile_texts_are_classified_in_finite_time(short_run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(short_run.folder / "checkpoints" / "best.ckpt")
     probabilities = classifier.predict_proba(HOSTILE)
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
@@ -145,16 +140,16 @@ def test_checkpoint_that_is_cut_off_of_another_base_or_executes_code_is_refused(
     assert not (tmp_path / "exploded").exists()
 
 
-def test_bfloat16_changes_probabilities_a_little(run: Run) -> None:
-    path = run.folder / "checkpoints" / "best.ckpt"
+def test_bfloat16_changes_probabilities_a_little(short_run: Run) -> None:
+    path = short_run.folder / "checkpoints" / "best.ckpt"
     exact, fast = (
         TextClassifier.from_checkpoint(path, precision=name).predict_proba(TEXTS) for name in ("32-true", "bf16-mixed")
     )
     assert 0 < np.abs(exact - fast).max() < 0.02
 
 
-def test_last_checkpoint_predicts_too(run: Run) -> None:
-    TextClassifier.from_checkpoint(run.folder / "checkpoints" / "last.ckpt").predict(TEXTS)
+def test_last_checkpoint_predicts_too(short_run: Run) -> None:
+    TextClassifier.from_checkpoint(short_run.folder / "checkpoints" / "last.ckpt").predict(TEXTS)
 
 
 def test_padded_pooling_reads_a_text_alone_as_in_a_batch(train: Callable[..., Run]) -> None:
@@ -164,14 +159,14 @@ def test_padded_pooling_reads_a_text_alone_as_in_a_batch(train: Callable[..., Ru
     np.testing.assert_allclose(classifier.predict_proba(TEXTS), alone, atol=1e-6)
 
 
-def test_texts_longer_than_the_context_are_cut(run: Run) -> None:
-    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+def test_texts_longer_than_the_context_are_cut(short_run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(short_run.folder / "checkpoints" / "best.ckpt")
     long = classifier.predict_proba(["1\n" * 1500, "1\n" * 512])  # two tokens each
     np.testing.assert_allclose(long[0], long[1], atol=1e-6)
 
 
-def test_empty_text_is_refused(run: Run) -> None:
-    classifier = TextClassifier.from_checkpoint(run.folder / "checkpoints" / "best.ckpt")
+def test_empty_text_is_refused(short_run: Run) -> None:
+    classifier = TextClassifier.from_checkpoint(short_run.folder / "checkpoints" / "best.ckpt")
     with pytest.raises(UserError, match="text 2 of 2 is empty"):
         classifier.predict(["hello", " \n"])
 

@@ -1,7 +1,5 @@
 """What is said of the last texts beside those of validation."""
 
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,15 +56,12 @@ def test_unknown_bytes_are_those_of_other_characters() -> None:
     assert unknown_bytes("aé €", frozenset("a ")) == (5, 7)
 
 
-def test_profile_of_a_run_is_of_its_validation_messages_and_keeps_no_text(
-    train: Callable[..., Run], tmp_path: Path
-) -> None:
-    run = train("trainer.max_epochs=1")
-    checkpoint = run.folder / "checkpoints" / "best.ckpt"
+def test_profile_of_a_run_is_of_its_validation_messages_and_keeps_no_text(short_run: Run) -> None:
+    checkpoint = short_run.folder / "checkpoints" / "best.ckpt"
     predictor, sha256 = Predictor.open(checkpoint, precision="32-true"), sha256_of(checkpoint)
     found = Profile.measure(predictor, checkpoint, sha256)
     assert found is not None
-    texts = run.texts("val")
+    texts = short_run.texts("val")
     assert found.messages == len(texts)
     predicted = predictor.predict(texts)
     assert found.classes == pytest.approx([(predicted == name).mean() for name in predictor.classes])

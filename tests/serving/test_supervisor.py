@@ -105,7 +105,7 @@ def test_worker_that_is_killed_is_replaced_a_new_checkpoint_loses_nothing_and_th
 
         def client() -> None:
             connection = server.connect()
-            while not done.is_set():
+            while not done.wait(0.005):  # workers that start need the processors, too
                 try:
                     versions.add(ask(connection)["model_version"])
                 except Exception as error:

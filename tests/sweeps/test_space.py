@@ -1,5 +1,6 @@
 """What a search may propose, and what is refused before anything is trained."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,9 +11,15 @@ from gpt_classifier.errors import UserError
 from gpt_classifier.sweeps.space import Choice, Range, as_override, read_space
 
 
+@cache
+def quickstart() -> DictConfig:
+    """What `search` composes."""
+    return compose(["experiment=quickstart"], "search")
+
+
 def composed(space: dict[str, Any]) -> DictConfig:
-    """What `search` composes, with another space."""
-    cfg = compose(["experiment=quickstart"], "search")
+    """The same with another space."""
+    cfg = quickstart().copy()
     with open_dict(cfg):
         cfg.hparams_search.space = OmegaConf.create(space)
     return cfg

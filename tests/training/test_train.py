@@ -40,6 +40,7 @@ def command(*overrides: str, folder: Path, check: bool = True) -> subprocess.Com
     )
 
 
+@pytest.mark.pictures
 def test_run_leaves_everything_that_the_readme_names(train: Callable[..., Run], capsys: pytest.CaptureFixture) -> None:
     run = train()
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
@@ -67,6 +68,7 @@ def test_run_leaves_everything_that_the_readme_names(train: Callable[..., Run], 
     assert str(run.folder) in printed
 
 
+@pytest.mark.pictures
 def test_tensorboard_shows_curves_hyperparameters_figures_and_mistakes(train: Callable[..., Run]) -> None:
     run = train("optimizer.lr=1e-5", "trainer.log_every_n_steps=2")
     board = EventAccumulator(str(run.folder / "tensorboard"))
@@ -172,16 +174,13 @@ def test_checkpoints_hold_plain_values_and_what_prediction_needs(train: Callable
     assert spec["tokenizer"] == load_tokenizer("gpt2-nano").state()
 
 
-def test_killed_and_resumed_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
+def test_killed_and_resumed_run_ends_like_an_unbroken_one(train: Callable[..., Run], tmp_path: Path) -> None:
     options = ["trainer.max_epochs=4", "model.dropout=0.1", "scheduler=cosine", "freeze=none"]
     kill = "+callbacks.kill={_target_: kill.Kill, epoch: 2, batch: 3}"
-    command(*options, folder=tmp_path / "whole")
     killed = command(*options, kill, folder=tmp_path / "killed", check=False)
     assert killed.returncode == -9
     last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
-    command(*options, f"ckpt_path={last}", folder=tmp_path / "resumed")
-
-    whole, resumed = Run(tmp_path / "whole"), Run(tmp_path / "resumed")
+    whole, resumed = train(*options, folder="whole"), train(*options, f"ckpt_path={last}", folder="resumed")
     for name in ("last", "best"):
         expected, found = whole.checkpoint(name)["state_dict"], resumed.checkpoint(name)["state_dict"]
         assert all(torch.equal(expected[key], found[key]) for key in expected)
@@ -192,11 +191,11 @@ def test_killed_and_resumed_run_ends_like_an_unbroken_one(tmp_path: Path) -> Non
     assert len([row for row in histories[0] if "val/loss" in row]) == 5
 
 
-def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_measure_what_one_does(train: Callable[..., Run], tmp_path: Path) -> None:
     # 36 validation messages in batches of 8 are five batches: two processes can't share them evenly
     options = ["optimizer.lr=3e-4", "freeze=last_block", "head_init=linear_probe", "bag_of_tokens=true"]
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
-    command(*options, f"cache.dir={tmp_path / 'cache-one'}", folder=tmp_path / "one")
+    train(*options, f"cache.dir={tmp_path / 'cache-one'}", folder="one")
     command(*options, *ddp, f"cache.dir={tmp_path / 'cache-two'}", folder=tmp_path / "two")
     one, two = Run(tmp_path / "one").metrics, Run(tmp_path / "two").metrics
     # each message went through the frozen blocks in one process, once
@@ -250,6 +249,7 @@ def test_table_of_any_classes_trains_and_carries_their_names(train: Callable[...
     assert len(run.metrics["best"]["test"]["confusion_matrix"]) == 3
 
 
+@pytest.mark.pictures
 def test_figures_of_many_classes_are_in_tables_beside_metrics(train: Callable[..., Run], tmp_path: Path) -> None:
     rows = [(f"word{i % 7} thing{i} {k}", f"class {i:02d}") for i in range(60) for k in range(5)]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "many.csv", index=False)
@@ -482,6 +482,7 @@ def test_missing_extra_is_named(train: Callable[..., Run], capfd: pytest.Capture
     assert f'pip install -e ".[{name}]"' in capfd.readouterr().err
 
 
+@pytest.mark.pictures
 def test_run_that_diverges_still_reports(train: Callable[..., Run]) -> None:
     run = train("optimizer.lr=1e3", "trainer.max_epochs=3", "freeze=none", "optimizer.weight_decay=1e4")
     assert run.metrics["last"]["test"]["loss"] is None
