@@ -31,13 +31,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 300  # seconds
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 KEY = "benchmark-key-of-32-characters-x"
-DIRECT = """import json, sys, time, torch
+DIRECT = """import json, sys, time
 from pathlib import Path
-from gpt_classifier.device import prepare_process
-from gpt_classifier.inference.predictor import Predictor
-prepare_process()
-torch.set_num_threads(int(sys.argv[3]))
-predictor, texts = Predictor.open(Path(sys.argv[1])), json.loads(Path(sys.argv[2]).read_text())
+from gpt_classifier.inference.opening import open_predictor
+predictor, texts = open_predictor(Path(sys.argv[1])), json.loads(Path(sys.argv[2]).read_text())
 predictor.predict_proba(texts)
 began = time.perf_counter()
 predictor.predict_proba(texts)
@@ -264,8 +261,9 @@ def direct(checkpoint: Path, texts: list[str], threads: int) -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(texts, file)
         file.flush()
-        command = [sys.executable, "-c", DIRECT, str(checkpoint), file.name, str(threads)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", DIRECT, str(checkpoint), file.name]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return float(told.stdout.splitlines()[-1])
 
 
