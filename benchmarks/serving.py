@@ -31,13 +31,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 300  # seconds
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 KEY = "benchmark-key-of-32-characters-x"
-DIRECT = """import json, sys, time, torch
+DIRECT = """import json, sys, time
 from pathlib import Path
-from gpt_classifier.device import prepare_process
-from gpt_classifier.inference.predictor import Predictor
-prepare_process()
-torch.set_num_threads(int(sys.argv[3]))
-predictor, texts = Predictor.open(Path(sys.argv[1])), json.loads(Path(sys.argv[2]).read_text())
+from gpt_classifier.inference.opening import open_predictor
+predictor, texts = open_predictor(Path(sys.argv[1])), json.loads(Path(sys.argv[2]).read_text())
 predictor.predict_proba(texts)
 began = time.perf_counter()
 predictor.predict_proba(texts)
@@ -107,7 +104,7 @@ class Client:
                 self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
             assert self.reader is not None
             self.writer.write(head)
-            for start in range(0, len(body), len(body) if not slowly else 10):
+            for start in range(0, len(body), 10 if slowly else max(1, len(body))):
                 self.writer.write(body[start:] if not slowly else body[start : start + 10])
                 await self.writer.drain()
                 await asyncio.sleep(slowly)
@@ -264,8 +261,9 @@ def direct(checkpoint: Path, texts: list[str], threads: int) -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(texts, file)
         file.flush()
-        command = [sys.executable, "-c", DIRECT, str(checkpoint), file.name, str(threads)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", DIRECT, str(checkpoint), file.name]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return float(told.stdout.splitlines()[-1])
 
 
@@ -293,8 +291,8 @@ def memory(options: argparse.Namespace, texts: list[str]) -> Iterator[dict[str, 
             yield {**row, "megabytes": server.megabytes()}
 
 
-def broken(chance: random.Random) -> tuple[bytes, bytes, bool]:
-    """Head and body of a request that is hardly ever right, and whether it claims a body that does not come."""
+def broken(chance: random.Random) -> tuple[bytes, bytes, str]:
+    """Head and body of a request that is hardly ever right, and what is wrong with its length."""
     values = (None, True, -1, 10**400, "", " ", "a", "\ud800", "\x00", [], ["a"], [["a"]], {}, {"text": "a"})
     names = ("text", "texts", "top", "Text", "", "\ud800")
     said = json.dumps({chance.choice(names): chance.choice(values) for _ in range(chance.randrange(4))}).encode()
@@ -309,7 +307,8 @@ def broken(chance: random.Random) -> tuple[bytes, bytes, bool]:
     )
     length = chance.choice((None,) * 8 + (len(body) + 10, 10**9, 10**30))
     key = chance.choice((KEY,) * 8 + ("", "wrong", KEY + "x"))
-    return *request(body, key, length=length), length == len(body) + 10
+    wrong = {len(body) + 10: "more than comes", 10**30: "no length"}.get(length or 0, "")
+    return *request(body, key, length=length), wrong
 
 
 async def attack(port: int, number: int) -> dict[str, int]:
@@ -320,12 +319,13 @@ async def attack(port: int, number: int) -> dict[str, int]:
     async def break_it() -> None:
         for _ in todo:
             client = Client(port)
-            head, body, waits = broken(chance)
+            head, body, wrong = broken(chance)
+            waits = wrong == "more than comes"
             slowly = 0.01 if len(body) < 300 and chance.random() < 0.02 else 0
             try:
                 async with asyncio.timeout(0.5 if waits else PATIENCE):
                     status, _ = await client.send(head, body, slowly)
-                statuses[str(status or "ended without an answer")] += 1
+                statuses[str(status or f"ended without an answer{wrong and f', {wrong}'}")] += 1
             except TimeoutError:
                 statuses["given up by the client, as the body did not come" if waits else "no answer"] += 1
             client.close()

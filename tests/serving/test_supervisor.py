@@ -123,6 +123,10 @@ def test_worker_that_is_killed_is_replaced_a_new_checkpoint_loses_nothing_and_th
         assert not failed
         assert ask(server.connect())["model_version"] in versions - {first["model_version"]}
 
+        large = server.connect()
+        large.request("POST", "/predict", b" " * 20_000_000)  # sent before the answer is read
+        assert large.getresponse().status == 413
+
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(PATIENCE) == 0
 

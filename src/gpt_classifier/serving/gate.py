@@ -1,6 +1,7 @@
 """What every request passes, whatever it asks for: its id, the key, limits of its body, the log and the counters."""
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import re
@@ -24,6 +25,8 @@ REQUEST_ID = "x-request-id"
 PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 OPEN = ("/health", "/docs")
 """Paths that need no key: probes have none, and a browser can't send one. They tell nothing of the classifier."""
+
+LINGER = 2.0  # seconds for the rest of a body that is refused
 
 COUNTED = (*OPEN, "/predict", "/info", "/metrics", "/openapi.json")
 """Paths with counters of their own; all others count together, as anybody can make them up."""
@@ -82,13 +85,22 @@ class Gate:
             self._told(scope, status, time.perf_counter() - began, {"request_id": request_id, **fields})
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send, request_id: str) -> None:
+        ended = False  # the body
+
+        async def watched() -> Message:
+            nonlocal ended
+            message = await receive()
+            ended = not message.get("more_body", False)
+            return message
+
         try:
             self._expect_key(scope, headers)
-            body = await self._body(headers, receive)
+            body = await self._body(headers, watched)
         except Refused as refused:
             # what is left of the body would be read as a request
             more = {"Connection": "close"} | ({"WWW-Authenticate": "Bearer"} if refused.status == 401 else {})
-            await refusal(refused, request_id, more)(scope, receive, send)
+            response = refusal(refused, request_id, more)
+            await response(scope, receive, send if ended or refused.status == 408 else _lingering(send, receive))
             return
         if body is not None:
             await self.app(scope, _replayed(body, receive), send)
@@ -134,6 +146,26 @@ class Gate:
         level = logging.DEBUG if path in ("/health", "/metrics") and status == 200 else logging.INFO
         told = {"method": scope["method"], "path": scope["path"][:200], "status": status, "seconds": round(seconds, 4)}
         log.log(level, "request", extra={"fields": {**told, **fields}})
+
+
+def _lingering(send: Send, receive: Receive) -> Send:
+    """Send an answer at once, but let it end after the body, as far as that comes soon.
+
+    Closing a connection with bytes that were not read resets it, and the client, which may still be sending them, would
+    lose the answer.
+    """
+
+    async def linger(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await send({**message, "more_body": True})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER):
+                    while (await receive()).get("more_body"):
+                        pass
+            message = {"type": "http.response.body", "body": b""}
+        await send(message)
+
+    return linger
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
