@@ -73,7 +73,7 @@ def _lowest(
 
 
 @dataclass(frozen=True)
-class Messages:
+class Examples:
     """What is fitted to.
 
     Args:
@@ -98,7 +98,7 @@ class Counts:
         UserError: when it counts, that the texts have nothing to count.
     """
 
-    def __init__(self, train: Messages, class_names: Sequence[str]) -> None:
+    def __init__(self, train: Examples, class_names: Sequence[str]) -> None:
         self.train = train
         self.class_names = class_names
         self._counted: dict[Counted, tuple[Part, Any]] = {}

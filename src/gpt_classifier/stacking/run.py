@@ -18,8 +18,7 @@ from gpt_classifier.data.sources import Messages
 from gpt_classifier.data.splits import FOLDS
 from gpt_classifier.errors import UserError, expect_number
 from gpt_classifier.ngrams import ABSENT, NGrams
-from gpt_classifier.stacking import linear
-from gpt_classifier.stacking.linear import Candidate, Counts, Search
+from gpt_classifier.stacking.linear import Candidate, Counts, Examples, Search
 from gpt_classifier.stacking.scales import calibrated_loss, fit_scales
 from gpt_classifier.training.build import expect_one_process
 from gpt_classifier.training.context import RunContext
@@ -74,7 +73,7 @@ class Stacking:
         expect_one_process(config)
         if config.get("teachers"):
             raise UserError("with_ngrams: a linear model can't learn a teacher's probabilities. Leave it out.")
-        frame, classes = _training(data), len(data.class_names)
+        frame, classes = _split(data, "train"), len(data.class_names)
         Search(frame["text"].tolist())
         if (most := max(map(len, data.datasets.values()))) * classes > MOST_KEPT:
             raise UserError(
@@ -135,8 +134,8 @@ class Stacking:
     ) -> tuple[NGrams, dict[str, Any]]:
         """The linear model, fitted to all training messages, with the scales of both; and facts about it."""
         began = time.perf_counter()
-        frame = _training(data)
-        whole = Counts(_messages(frame), data.class_names)
+        frame = _split(data, "train")
+        whole = Counts(_examples(frame), data.class_names)
         parts = self._parts(frame, config.seed)
         found = []
         for i, part in enumerate(parts):
@@ -152,9 +151,9 @@ class Stacking:
             return [np.concatenate(of_parts) for of_parts in zip(*each, strict=True)]
 
         best = Search(frame["text"].tolist()).best(lambda tried: [calibrated_loss(m, labels) for m in margins(tried)])
-        ngrams, linear = whole.fit(best), margins([best])[0]
-        ngrams = ngrams.scaled(*fit_scales(logits, linear, labels))
-        joined = ngrams.sum_of(logits, linear)
+        ngrams, chosen = whole.fit(best), margins([best])[0]
+        ngrams = ngrams.scaled(*fit_scales(logits, chosen, labels))
+        joined = ngrams.sum_of(logits, chosen)
         facts = {
             "ngrams": str(best),
             "number": len(ngrams.weight),
@@ -162,7 +161,7 @@ class Stacking:
             "scales": list(ngrams.scales),
             "fitted_on": f"{len(labels)} messages, {f'out of {len(parts)} folds' if parts else 'validation'}",
             "seconds": time.perf_counter() - began,
-            "held_out": compared(logits, linear, joined, labels),
+            "held_out": compared(logits, chosen, joined, labels),
         }
         log.info(
             "ngrams   %s: %s of them, %.1f MB; weights from %s, %.0f s",
@@ -223,18 +222,14 @@ class Fold:
         return Messages(self.frame, self.class_names)
 
 
-def _training(data: MessageDataModule) -> pd.DataFrame:
-    return _split(data, "train")
-
-
 def _split(data: MessageDataModule, name: str) -> pd.DataFrame:
     assert data.frame is not None, "data is prepared"
     return data.frame[data.frame["split"] == name].reset_index(drop=True)
 
 
-def _messages(frame: pd.DataFrame) -> linear.Messages:
+def _examples(frame: pd.DataFrame) -> Examples:
     weights = frame["weight"].to_numpy() if "weight" in frame else None
-    return linear.Messages(frame["text"].tolist(), frame["label"].tolist(), weights)
+    return Examples(frame["text"].tolist(), frame["label"].tolist(), weights)
 
 
 def _ids(frame: pd.DataFrame, class_names: Sequence[str]) -> np.ndarray:
@@ -256,7 +251,7 @@ def _out_of_fold(config: DictConfig, context: RunContext, data: MessageDataModul
     found = np.full((len(part.asked), len(data.class_names)), float(logits.min()) - ABSENT, dtype=np.float32)
     found[:, [data.class_names.index(name) for name in source.class_names]] = logits.numpy()
     asked = result.data.split_frame("test")
-    counts = Counts(_messages(part.rest), data.class_names)
+    counts = Counts(_examples(part.rest), data.class_names)
     return HeldOut(asked["text"].tolist(), _ids(asked, data.class_names), found, counts)
 
 
@@ -265,12 +260,8 @@ def _of_fold(config: DictConfig, data: MessageDataModule, messages: int) -> Dict
     own = config.copy()
     with open_dict(own):
         own.with_ngrams, own.evaluate, own.run_dir, own.ckpt_path = False, "final", None, None
-        own.data.deduplicate, own.data.balance, own.data.split, own.data.split_shuffles = (
-            "none",
-            "none",
-            "stratified",
-            1,
-        )
+        own.data.deduplicate = own.data.balance = "none"
+        own.data.split, own.data.split_shuffles = "stratified", 1
         own.data.val_fraction = own.data.test_fraction = 0
         own.data.train_size = own.data.folds = own.data.corrections = own.data.adapt = None
         own.data.transductive = False
