@@ -240,7 +240,7 @@ def test_predict_takes_the_folder(exported: Path, capsys: pytest.CaptureFixture[
 
 
 def test_what_needs_the_model_says_so(exported: Path) -> None:
-    with pytest.raises(UserError, match="an export to ONNX, which only predict and"):
+    with pytest.raises(UserError, match="an export to ONNX, which only predict, serve and"):
         Predictor.open(exported)
     with pytest.raises(UserError, match="device: expected cpu, but it is cuda"):
         TextClassifier.load(exported, device="cuda")
