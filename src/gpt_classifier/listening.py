@@ -14,8 +14,16 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         OSError, OverflowError: it can't be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.create_server((host, port), family=family, backlog=2048)
+    return prepared(socket.create_server((host, port), family=family_of(host), backlog=2048))
+
+
+def family_of(host: str) -> socket.AddressFamily:
+    """Of a socket for an address or name."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def prepared(found: socket.socket) -> socket.socket:
+    """A socket that child processes may inherit, and whose answers are sent at once."""
     found.set_inheritable(True)
     # asyncio sets it for sockets of its own making alone; without it a body waits 40 ms for its headers' receipt
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

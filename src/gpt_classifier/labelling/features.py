@@ -48,23 +48,11 @@ class Features:
         return self.ngrams.weigh(ids[starts[text] : ends[text]] for text in texts.tolist())
 
     def bags(self, idf: Tensor) -> Bags:
-        """TF-IDF of all texts, of Euclidean length 1, as `BagOfTokens.values`."""
-        values, owners = idf[self.ids], self._owners()
-        norms = torch.zeros(len(self.starts)).index_add_(0, owners, values.square()).sqrt().clamp_min(1e-12)
-        return Bags(self.ids, values / norms[owners], self.starts)
-
-    def only(self, texts: np.ndarray) -> "Features":
-        """The features of some of the texts, by their places."""
-        ends = torch.cat([self.starts[1:], torch.tensor([len(self.ids)])])
-        places = torch.from_numpy(texts)
-        counts = (ends - self.starts)[places]
-        ids = [self.ids[start:end] for start, end in zip(self.starts[places], ends[places], strict=True)]
-        return Features(self.pooled[places], torch.cat(ids), counts.cumsum(dim=0) - counts, self.ngrams)
-
-    def _owners(self) -> Tensor:
-        """Of each token the text that has it, `(M,)`."""
-        ends = torch.cat([self.starts[1:], torch.tensor([len(self.ids)])])
-        return torch.repeat_interleave(torch.arange(len(self.starts)), ends - self.starts)
+        """What tokens say of all texts, of Euclidean length 1 each, as `BagOfTokens.values`."""
+        bags = Bags(self.ids, idf[self.ids], self.starts)
+        owners = bags.owners()
+        norms = torch.zeros(len(self.starts)).index_add_(0, owners, bags.values.square()).sqrt().clamp_min(1e-12)
+        return bags._replace(values=bags.values / norms[owners])
 
 
 def compute_features(

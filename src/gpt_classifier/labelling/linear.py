@@ -46,7 +46,7 @@ def fit_linear(features: Features, texts: Sequence[int], labels: Sequence[int], 
     chosen = np.asarray(texts)
     idf, ngrams = features.weigh(chosen)
     places = torch.from_numpy(chosen)
-    bags = features.only(chosen).bags(idf)
+    bags = features.bags(idf).only(places)
     seen = Seen(features.pooled[places], bags, torch.tensor(labels), None)
     return Linear(probe(seen, None, SingleLabel(classes), ngrams), idf)
 

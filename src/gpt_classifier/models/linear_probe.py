@@ -34,10 +34,17 @@ class Bags(NamedTuple):
         """`(N, C)` with a weight of `(V, C)`."""
         return F.embedding_bag(self.ids, weight, self.starts, per_sample_weights=self.values, mode="sum")
 
+    def counts(self) -> Tensor:
+        """How many ids each has, `(N,)`."""
+        return torch.diff(self.starts, append=self.starts.new_tensor([len(self.ids)]))
+
+    def owners(self) -> Tensor:
+        """Of each id the one that has it, `(M,)`."""
+        return torch.arange(len(self.starts), device=self.ids.device).repeat_interleave(self.counts())
+
     def only(self, places: Tensor) -> "Bags":
         """Some of them."""
-        ends = torch.cat([self.starts[1:], self.starts.new_tensor([len(self.ids)])])
-        counts = (ends - self.starts)[places]
+        counts = self.counts()[places]
         starts = counts.cumsum(dim=0) - counts
         within = torch.arange(int(counts.sum()), device=self.ids.device) - starts.repeat_interleave(counts)
         taken = self.starts[places].repeat_interleave(counts) + within
@@ -45,11 +52,9 @@ class Bags(NamedTuple):
 
     def transposed(self, number: int) -> "Bags":
         """Of each of a number of ids the bags that have it."""
-        ends = torch.cat([self.starts[1:], self.starts.new_tensor([len(self.ids)])])
-        owners = torch.arange(len(self.starts), device=self.ids.device).repeat_interleave(ends - self.starts)
         order = self.ids.argsort(stable=True)
         counts = self.ids.bincount(minlength=number)
-        return Bags(owners[order], self.values[order], counts.cumsum(dim=0) - counts)
+        return Bags(self.owners()[order], self.values[order], counts.cumsum(dim=0) - counts)
 
 
 class Product(torch.autograd.Function):

@@ -4,7 +4,7 @@ import socket
 import sys
 
 from gpt_classifier.errors import UserError
-from gpt_classifier.listening import listen
+from gpt_classifier.listening import family_of, listen, prepared
 
 SPREADS = sys.platform == "linux"
 """Whether the system spreads connections evenly over sockets of the same port (SO_REUSEPORT of socket(7))."""
@@ -68,11 +68,9 @@ class Spread:
         self._holder.close()
 
     def _bound(self) -> socket.socket:
-        found = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
+        found = prepared(socket.socket(family_of(self._host)))
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
             found.setsockopt(socket.SOL_SOCKET, option, 1)
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        found.set_inheritable(True)
         found.bind((self._host, self.port))
         return found
 
