@@ -2,8 +2,8 @@
 
 python benchmarks/recipes.py --data clinc=DIR --sizes 1510 --seeds 1,2,3,4,5 --out benchmarks/results/recipes.jsonl
 
-DIR has train.csv and val.csv with the columns text and label; no test text is read. A seed draws the training texts too.
-What is in the file already is not run again.
+DIR has train.csv and val.csv with the columns text and label; no test text is read. A seed draws the training texts,
+too. What is in the file already is not run again.
 """
 
 import argparse
@@ -145,6 +145,7 @@ def main() -> None:
     options = parser.parse_args()
     prepare_process(training=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    weights = forgetful(options.out.parent / "forgetful")
     lines = options.out.read_text().splitlines() if options.out.exists() else []
     known = {(row["data"], row["size"], row["variant"], row["seed"]): row for row in map(json.loads, lines)}
     for pair in options.data:
@@ -156,7 +157,7 @@ def main() -> None:
                 for variant, overrides in VARIANTS.items():
                     if (data, size, variant, seed) in known:
                         continue
-                    given = [o.replace("FORGETFUL", str(forgetful(options.out.parent / "forgetful"))) for o in overrides]
+                    given = [o.replace("FORGETFUL", str(weights)) for o in overrides]
                     drawn = [f"seed={seed}", f"data.subset_seed={seed}", f"data.train_size={size}"]
                     found = run([*shared, "data.test_fraction=0", *drawn, *given], options.cache, "val")
                     row = {"data": data, "size": size, "variant": variant, "seed": seed, **found}
