@@ -53,7 +53,7 @@ class Averaged(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step > self.begins:
             self.kept = [weight.detach().clone() for weight in self.weights]
-            self.put(list(self.average.module))
+            self.put(list(self.average.module.parameters()))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.kept is not None:
@@ -90,7 +90,7 @@ class LastAndMean(Pooling):
 def layerwise(parameters: Any, decay: float, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
     """AdamW whose rate falls by `decay` with each block below the last (Howard and Ruder, 2018)."""
     left = list(parameters)  # in the order of their use: 2 embeddings, 12 tensors a block, norm and head of 2 each
-    groups = [{"params": left[-16:], "lr": lr}]
+    groups: list[dict[str, Any]] = [{"params": left[-16:], "lr": lr}]
     left = left[:-16]
     while left:
         groups.append({"params": left[-12:], "lr": groups[-1]["lr"] * decay})
