@@ -131,8 +131,15 @@ def test_impossible_training_sizes_are_refused(size: float) -> None:
 def test_data_without_two_classes_of_three_messages_is_refused() -> None:
     with pytest.raises(UserError, match="at least two classes"):
         prepare.check_classes(pool(a=5), ["a"])
-    with pytest.raises(UserError, match=r"at least 3 messages.*such as 'b' with 2"):
+    with pytest.raises(UserError, match=r"at least 3 messages.*1 of 2 classes .*such as 'b' with 2"):
         prepare.check_classes(pool(a=5, b=2), ["a", "b"])
+
+
+def test_some_rare_classes_among_others_are_no_mistake() -> None:
+    prepare.check_classes(pool(a=5, b=5, c=1), ["a", "b", "c"])
+    names = list("abcdef")
+    with pytest.raises(UserError, match="4 of 6 classes have fewer"):  # perhaps another column is meant
+        prepare.check_classes(pool(a=5, b=5, c=1, d=1, e=1, f=1), names)
 
 
 def test_given_splits_need_no_messages_of_a_class() -> None:

@@ -12,7 +12,7 @@ from gpt_classifier import TextClassifier
 from gpt_classifier.inference import inside
 from gpt_classifier.inference.predictor import Predictor
 from gpt_classifier.models.gpt import GPT, GPTConfig
-from gpt_classifier.models.linear_probe import STRENGTHS, UNVALIDATED, Bags, Seen, probe
+from gpt_classifier.models.linear_probe import FEWEST, STRENGTHS, UNVALIDATED, Bags, Fit, Seen, probe, probe_by_part
 from gpt_classifier.tasks import SingleLabel
 
 PROBED = ["head_init=linear_probe", "bag_of_tokens=true", "pooling=max", "scheduler=none"]
@@ -50,6 +50,17 @@ def test_validation_chooses_the_penalty() -> None:
     assert size(easy, noisy(300, 0.1, seed=1)) > size(easy, None)
     some, doubtful = noisy(30, 0.5), noisy(6, 3.0, seed=1)
     assert size(some, doubtful) < size(some, None)  # six messages can't tell
+
+
+def test_without_validation_some_training_texts_choose_the_penalty() -> None:
+    def size(fit: Fit, train: Seen) -> float:
+        return float((fit.weight * train.features.std(0)).norm())
+
+    hard, easy = noisy(60, 3.0), noisy(60, 0.1)
+    assert size(probe_by_part(hard, TASK, None, seed=1), hard) < size(probe(hard, None, TASK), hard)
+    assert size(probe_by_part(easy, TASK, None, seed=1), easy) > size(probe(easy, None, TASK), easy)
+    few = noisy(FEWEST - 1, 3.0)
+    assert torch.equal(probe_by_part(few, TASK, None, seed=1).weight, probe(few, None, TASK).weight)
 
 
 def test_validation_whose_features_are_no_numbers_ends_nothing() -> None:
@@ -128,6 +139,20 @@ def test_without_steps_the_probe_is_what_is_measured_and_kept(train: Callable[..
     assert best["test"]["accuracy"] > 0.7  # random weights, but for the words
     random = train("head_init=random", "optimizer.lr=0", "trainer.max_epochs=1", folder="random")
     assert random.metrics["best"]["test"]["accuracy"] < best["test"]["accuracy"]
+
+
+def test_the_head_learns_at_a_part_of_the_rate_beside_blocks_alone(train: Callable[..., Run]) -> None:
+    def head_and_block(folder: str, *options: str) -> tuple[torch.Tensor, torch.Tensor]:
+        run = train(*PROBED, "optimizer.weight_decay=0", "trainer.max_epochs=1", *options, folder=folder)
+        state = run.checkpoint("last")["state_dict"]
+        return state["model.head.weight"], state["model.backbone.ln_f.weight"]
+
+    probe, untrained = head_and_block("probe", "optimizer.lr=0")
+    head, block = head_and_block("still", "optimizer.lr=1e-3", "head_rate=0")
+    assert torch.equal(head, probe)
+    assert not torch.equal(block, untrained)
+    assert not torch.equal(head_and_block("slow", "optimizer.lr=1e-3", "head_rate=0.1")[0], probe)
+    assert not torch.equal(head_and_block("alone", "optimizer.lr=1e-3", "head_rate=0", "freeze=head_only")[0], probe)
 
 
 def test_a_run_goes_on_from_its_probe_and_is_resumed_without_another(train: Callable[..., Run]) -> None:

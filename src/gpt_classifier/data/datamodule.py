@@ -83,6 +83,12 @@ class DataReport:
                 self.truncated[name],
                 self.max_length,
             )
+        for name, counts in self.splits.items():
+            lacking = [label for label, number in counts.items() if not number]
+            if lacking:
+                log.warning(
+                    "%s has no messages of %d of %d classes, such as %r", name, len(lacking), len(counts), lacking[0]
+                )
         if self.several_windows:
             several = _counts(self.several_windows)
             log.info("windows  read in more than one: %s messages; lengths count what windows repeat", several)

@@ -218,17 +218,18 @@ def check_classes(frame: pd.DataFrame, class_names: list[str], splits: tuple[str
         splits: those that there will be.
 
     Raises:
-        UserError: fewer than two classes, or one with fewer messages than splits, one for each; those that the source
-            gives need none.
+        UserError: fewer than two classes; or fewer than two, or than half of them, with a message for each split that
+            is to be made.
     """
     needed = sum(not (frame["split"] == name).any() for name in splits)
     counts = frame[frame["split"].isna()]["label"].value_counts().reindex(class_names, fill_value=0)
     expect_classes(class_names)
-    if counts.min() < needed:
+    rare = int((counts < needed).sum())
+    if rare and len(counts) - rare < max(2, len(counts) / 2):
         raise UserError(
-            f"Every class needs at least {needed} messages, one for each split that is to be made, but "
-            f"{(counts < needed).sum()} of {len(counts)} classes have fewer, such as {counts.idxmin()!r} with "
-            f"{counts.min()}. Add messages, merge classes, or take the labels from a column of classes."
+            f"A class needs at least {needed} messages, one for each split that is to be made, but {rare} of "
+            f"{len(counts)} classes have fewer, such as {counts.idxmin()!r} with {counts.min()}. Add messages, merge "
+            f"classes, or take the labels from a column of classes."
         )
 
 

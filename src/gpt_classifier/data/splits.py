@@ -14,6 +14,9 @@ Fractions = dict[str, float]
 """The part of the messages that each of validation and test takes, as far as it is to be made."""
 
 
+SMALL_SPLIT = 20  # messages that validation or test may have anyway, so that no class is missing there
+
+
 def planned_splits(
     frame: pd.DataFrame, val_fraction: float, test_fraction: float, folds: int | None = None
 ) -> tuple[str, ...]:
@@ -58,8 +61,9 @@ def split(
         test_fraction: part of the pool for testing, likewise. Unused with folds.
         how: `random`: one shuffle is cut where the book's chapter cuts it, training up to `int(n · 0.7)`,
             validation the next `int(n · 0.1)`. `stratified`: each split has its share of every class, at least one
-            message. `grouped`: no group is in two splits; sizes, and shares of the classes, come as close to the
-            fractions as whole groups allow. `time`: training has the oldest messages and testing the newest;
+            message where the class has that many; of very many small classes some only. `grouped`: no group is in two
+            splits; sizes, and shares of the classes, come as close to the fractions as whole groups allow. `time`:
+            training has the oldest messages and testing the newest;
             messages of the same time stay together.
         seed: of the shuffle.
         shuffles: how often, each time with the same seed; the script of the book's experiments does so twice.
@@ -145,21 +149,35 @@ def _cut_in_order(shuffled: pd.DataFrame, fractions: Fractions, seed: int) -> pd
 
 
 def _cut_each_class(shuffled: pd.DataFrame, fractions: Fractions, seed: int) -> pd.DataFrame:
-    label_of, labels = pd.factorize(shuffled["label"], sort=True)
+    label_of = pd.factorize(shuffled["label"], sort=True)[0]
+    sizes = np.bincount(label_of).tolist()
     splits: list[str] = []  # of class after class
-    for label, size in zip(labels, np.bincount(label_of).tolist(), strict=True):
-        counts = {name: max(1, round(size * part)) for name, part in fractions.items()}
-        if sum(counts.values()) == size and max(counts.values()) > 1:  # both were rounded up
-            counts[max(counts, key=lambda name: counts[name])] -= 1
+    for size, counts in zip(sizes, _counts_of_classes(sizes, fractions, seed), strict=True):
         names = [name for name, count in counts.items() for _ in range(count)]
-        if len(names) >= size:
-            raise UserError(
-                f"Of the {size} messages of class {label!r} none is left for training. Set smaller fractions for "
-                f"validation and test."
-            )
         splits += ["train"] * (size - len(names)) + names
     by_class = shuffled.iloc[label_of.argsort(kind="stable")]
     return by_class.assign(split=splits).sample(frac=1, random_state=seed)
+
+
+def _counts_of_classes(sizes: Sequence[int], fractions: Fractions, seed: int) -> list[dict[str, int]]:
+    """How many messages of each class validation and test get.
+
+    At least one, unless the class has too few for that, or so many classes are small that a split would get half as
+    many messages again as are planned for it: then chance says which of them have one there.
+    """
+    rows = [{name: max(1, round(size * part)) for name, part in fractions.items()} for size in sizes]
+    for size, counts in zip(sizes, rows, strict=True):
+        while sum(counts.values()) >= size:  # training has one first, then test
+            counts[max(counts, key=lambda name: counts[name])] -= 1
+    order = np.random.default_rng(seed).permutation(len(sizes)).tolist()
+    for name, part in fractions.items():
+        planned = round(sum(sizes) * part)
+        total = sum(counts[name] for counts in rows)
+        if total > max(1.5 * planned, SMALL_SPLIT):
+            small = [i for i in order if round(sizes[i] * part) == 0 and rows[i][name]]
+            for i in small[: total - planned]:
+                rows[i][name] = 0
+    return rows
 
 
 def _cut_groups(shuffled: pd.DataFrame, fractions: Fractions, seed: int) -> pd.DataFrame:

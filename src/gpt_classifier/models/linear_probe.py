@@ -14,6 +14,7 @@ UNVALIDATED = 3.0
 """Inverse strengths of the penalty, as C of scikit-learn's LogisticRegression, and the one where nothing chooses."""
 SHARES = (1.0, 0.5, 0.25)
 """Of the features, beside the tokens: a narrow model's are worth less the more classes there are."""
+FEWEST = 50  # texts of which a fifth can choose
 ITERATIONS, HISTORY = 30, 10  # of L-BFGS, and steps that it remembers; 100 change the loss by 0.001 at most
 
 
@@ -85,6 +86,12 @@ class Seen(NamedTuple):
     targets: Tensor
     weights: Tensor | None
 
+    def only(self, places: Tensor) -> "Seen":
+        """Some of them."""
+        bags = None if self.bags is None else self.bags.only(places)
+        weights = None if self.weights is None else self.weights[places]
+        return Seen(self.features[places], bags, self.targets[places], weights)
+
 
 class Fit(NamedTuple):
     """A linear model.
@@ -108,11 +115,6 @@ class Fit(NamedTuple):
 def probe(train: Seen, val: Seen | None, task: Task, ngrams: Bags | None = None) -> Fit:
     """A linear model with an L2 penalty, whose strength validation chooses, on features and on tokens.
 
-    Each share of the features is tried, from the largest on and as long as the next one is better, with all strengths.
-    Of the best share it is the strongest penalty whose loss is within a standard error of the lowest (Breiman et al.,
-    "Classification and Regression Trees", 1984): with few messages the lowest itself is chance, and a weak penalty is
-    too sure.
-
     Args:
         train: what it is fitted to. Features are standardised for the penalty, to vectors whose length is the share on
             average; bags of tokens have length 1.
@@ -123,25 +125,60 @@ def probe(train: Seen, val: Seen | None, task: Task, ngrams: Bags | None = None)
     regression = Regression(train, task, ngrams)
     if val is None:
         return regression.fit(SHARES[0], UNVALIDATED)
-    best: list[tuple[Fit, Tensor]] = []
-    for share in SHARES if ngrams is not None else SHARES[:1]:
-        path: list[tuple[Fit, Tensor]] = []  # from the strongest penalty on, each with the loss of each message
+    return _choose(regression, val)[-1]
+
+
+def probe_by_part(train: Seen, task: Task, ngrams: Bags | None, seed: int) -> Fit:
+    """The same where there is no validation: a fifth of the texts chooses, then it is fitted to all of them.
+
+    With fewer than `FEWEST` texts nothing chooses.
+    """
+    texts = len(train.targets)
+    if texts < FEWEST:
+        return probe(train, None, task, ngrams)
+    order = torch.randperm(texts, generator=torch.Generator().manual_seed(seed)).to(train.targets.device)
+    held_out, others = train.only(order[: texts // 5]), train.only(order[texts // 5 :])
+    share, strength, _ = _choose(Regression(others, task, ngrams), held_out)
+    return Regression(train, task, ngrams).fit(share, strength)
+
+
+def _choose(regression: "Regression", val: Seen) -> tuple[float, float, Fit]:
+    """Share of the features, inverse strength of the penalty, and the fit with both.
+
+    Each share is tried, from the largest on and as long as the next one is better, with all strengths. Of the best
+    share it is the strongest penalty whose loss is within a standard error of the lowest (Breiman et al.,
+    "Classification and Regression Trees", 1984): with few messages the lowest itself is chance, and a weak penalty is
+    too sure.
+    """
+    best: list[Tried] = []
+    for share in SHARES if regression.ngrams is not None else SHARES[:1]:
+        path: list[Tried] = []  # from the strongest penalty on
         for strength in STRENGTHS:
             fit = regression.fit(share, strength, goes_on=bool(path))
-            path.append((fit, task.losses(fit.logits(val), val.targets)))
-            if len(path) > 1 and not path[-1][1].mean() < path[-2][1].mean():
+            losses = regression.task.losses(fit.logits(val), val.targets)
+            path.append(Tried(share, strength, fit, losses))
+            if len(path) > 1 and not path[-1].losses.mean() < path[-2].losses.mean():
                 break
         if best and not lowest(path).mean() < lowest(best).mean():
             break
         best = path
-    more = ((fit, losses - lowest(best)) for fit, losses in best)
-    close = (fit for fit, loss in more if loss.mean() <= standard_error(loss))
-    return next(close, best[0][0])  # no loss is close to one that is no number
+    more = ((tried, tried.losses - lowest(best)) for tried in best)
+    close = (tried for tried, loss in more if loss.mean() <= standard_error(loss))
+    return next(close, best[0])[:3]  # no loss is close to one that is no number
 
 
-def lowest(path: list[tuple[Fit, Tensor]]) -> Tensor:
+class Tried(NamedTuple):
+    """A share and a strength, the fit with both, and its loss `(N,)` of each text that chooses."""
+
+    share: float
+    strength: float
+    fit: Fit
+    losses: Tensor
+
+
+def lowest(path: list[Tried]) -> Tensor:
     """The losses `(N,)` whose mean is lowest."""
-    return min((losses for _, losses in path), key=lambda each: float(each.mean()))
+    return min((tried.losses for tried in path), key=lambda each: float(each.mean()))
 
 
 class Regression:

@@ -284,7 +284,9 @@ def build_module(
         optimizer([torch.nn.Parameter(torch.zeros(1, 1))])  # a matrix: Muon takes nothing else
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {first_line(error)} Set the keys of optimizer to values that it takes.") from error
-    return ClassifierModule(model, data.task, optimizer, scheduler, spec, cfg.seed, prefix)
+    probed = cfg.head_init == "linear_probe" and can_probe(trainer, data, model)
+    head_rate = cfg.head_rate if probed else 1.0
+    return ClassifierModule(model, data.task, optimizer, scheduler, spec, cfg.seed, prefix, head_rate)
 
 
 COMPUTE_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

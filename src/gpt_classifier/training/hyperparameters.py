@@ -19,7 +19,8 @@ USUAL = (*GROUPS[:4], "optimizer.lr", "data.batch_size", "trainer.max_epochs", "
 def describe_settings(config: DictConfig, context: RunContext) -> dict[str, Any]:
     """Everything that a sweep may vary, as plain values under their names on the command line."""
     settings: dict[str, Any] = {group: context.choices[group] for group in GROUPS if group in context.choices}
-    settings |= {key: config[key] for key in ("seed", "monitor", "head_init", "bag_of_tokens", "with_ngrams")}
+    alone = ("seed", "monitor", "head_init", "head_rate", "bag_of_tokens", "with_ngrams")
+    settings |= {key: config[key] for key in alone}
     for group in (*GROUPS, "trainer"):
         for key, value in (config.get(group) or {}).items():
             if isinstance(value, str | int | float | bool) and not key.startswith("_"):

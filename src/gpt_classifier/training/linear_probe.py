@@ -19,7 +19,7 @@ from gpt_classifier.data.batching import EvaluationBatches
 from gpt_classifier.data.datamodule import MessageDataModule
 from gpt_classifier.models.classifier import Classifier
 from gpt_classifier.models.letters import letters_of
-from gpt_classifier.models.linear_probe import Bags, Seen, probe
+from gpt_classifier.models.linear_probe import Bags, Seen, probe, probe_by_part
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,10 @@ class FitHead(Callback):
                 ngrams = Bags(*move_data_to_device(tuple(ngrams), module.device))
             train = _see(trainer, module, "train")
             validated = trainer.limit_val_batches and "val" in data.splits
-            val = _see(trainer, module, "val") if validated else None
-            fit = probe(train, val, module.task, ngrams)
+            if validated:
+                fit = probe(train, _see(trainer, module, "val"), module.task, ngrams)
+            else:
+                fit = probe_by_part(train, module.task, ngrams, module.seed)
             fit = trainer.strategy.broadcast(move_data_to_device(fit, "cpu"))
             with torch.no_grad():
                 model.head.weight.copy_(fit.weight)

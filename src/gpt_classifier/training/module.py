@@ -32,6 +32,7 @@ class ClassifierModule(LightningModule):
         spec: what prediction needs, kept in every checkpoint.
         seed: of dropout; each epoch starts from it, so that a resumed run draws what an unbroken one does.
         prefix: activations of the frozen blocks, filled by `callbacks.FillPrefix`; `None` computes all blocks.
+        head_rate: the head's learning rate, as a part of the optimizer's; alone the head has the optimizer's.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ClassifierModule(LightningModule):
         spec: Spec,
         seed: int,
         prefix: FrozenPrefix | None = None,
+        head_rate: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -52,6 +54,7 @@ class ClassifierModule(LightningModule):
         self.spec = spec
         self.seed = seed
         self.prefix = prefix
+        self.head_rate = head_rate
         self.strict_loading = spec.base is None  # otherwise checkpoints hold what is trained alone
         self.settings: dict[str, Any] = {}  # what a resumed run must share, see resume.py
         self.history: list[dict[str, float]] = []  # what the curves are drawn from
@@ -86,8 +89,15 @@ class ClassifierModule(LightningModule):
         return batch._replace(hidden=self.prefix.gather(batch.split, batch.indices.tolist()))
 
     def configure_optimizers(self) -> Any:
+        head = set(self.model.head.parameters()) if self.head_rate != 1 else set()
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = self.make_optimizer(trainable)
+        others = [parameter for parameter in trainable if parameter not in head]
+        if others and len(others) < len(trainable):
+            slow = [parameter for parameter in trainable if parameter in head]
+            optimizer = self.make_optimizer([{"name": "blocks", "params": others}, {"name": "head", "params": slow}])
+            optimizer.param_groups[-1]["lr"] *= self.head_rate
+        else:
+            optimizer = self.make_optimizer(trainable)
         if self.make_scheduler is None:
             return optimizer
         total_steps = int(self.trainer.estimated_stepping_batches)

@@ -37,6 +37,7 @@ def settings_to_keep(
         "data.adapt": config.data.get("adapt"),
         "data.transductive": config.data.get("transductive") or None,  # as in checkpoints from before there was one
         "with_ngrams": config.with_ngrams or None,  # likewise
+        "head_rate": config.head_rate if config.head_init == "linear_probe" and config.head_rate != 1 else None,
         "cache.dtype": config.cache.dtype,
         "trainer.accumulate_grad_batches": config.trainer.accumulate_grad_batches,
         "trainer.precision": precision,
