@@ -218,16 +218,16 @@ def check_classes(frame: pd.DataFrame, class_names: list[str], splits: tuple[str
         splits: those that there will be.
 
     Raises:
-        UserError: fewer than two classes; or fewer than two, or than half of them, with a message for each split that
-            is to be made.
+        UserError: fewer than two classes, or fewer than two with a message for each split that is to be made; or less
+            than half of the messages are in such classes, as where the labels are from another column.
     """
     needed = sum(not (frame["split"] == name).any() for name in splits)
     counts = frame[frame["split"].isna()]["label"].value_counts().reindex(class_names, fill_value=0)
     expect_classes(class_names)
-    rare = int((counts < needed).sum())
-    if rare and len(counts) - rare < max(2, len(counts) / 2):
+    rare = counts < needed
+    if rare.any() and ((~rare).sum() < 2 or counts[rare].sum() > counts.sum() / 2):
         raise UserError(
-            f"A class needs at least {needed} messages, one for each split that is to be made, but {rare} of "
+            f"A class needs at least {needed} messages, one for each split that is to be made, but {rare.sum()} of "
             f"{len(counts)} classes have fewer, such as {counts.idxmin()!r} with {counts.min()}. Add messages, merge "
             f"classes, or take the labels from a column of classes."
         )
