@@ -89,9 +89,12 @@ class LastAndMean(Pooling):
 
 def layerwise(parameters: Any, decay: float, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
     """AdamW whose rate falls by `decay` with each block below the last (Howard and Ruder, 2018)."""
-    left = list(parameters)  # in the order of their use: 2 embeddings, 12 tensors a block, norm and head of 2 each
-    groups: list[dict[str, Any]] = [{"params": left[-16:], "lr": lr}]
-    left = left[:-16]
+    if not isinstance(parameters[0], dict):  # a trial with one weight
+        return torch.optim.AdamW(parameters, lr=lr, **kwargs)
+    blocks, head = parameters
+    left = list(blocks["params"])  # in the order of their use: 2 embeddings, 12 tensors a block, a norm of 2
+    groups: list[dict[str, Any]] = [head | {"lr": lr}, {"params": left[-14:], "lr": lr}]
+    left = left[:-14]
     while left:
         groups.append({"params": left[-12:], "lr": groups[-1]["lr"] * decay})
         left = left[:-12]

@@ -77,6 +77,15 @@ def test_a_feature_that_is_constant_and_a_class_without_texts_do_no_harm() -> No
     assert logits.argmax(dim=-1).max() < 3
 
 
+def test_a_feature_that_only_rounding_varies_is_not_stretched() -> None:
+    train = noisy(30, 1.0)
+    train.features[:, 2] = 4 + 1e-6 * (train.targets - 1)  # were it stretched, it would tell the classes
+    fit = probe(train, None, TASK)
+    other = train._replace(features=train.features.clone())
+    other.features[:, 2] += 0.02  # as bfloat16 rounds
+    torch.testing.assert_close(fit.logits(other), fit.logits(train), atol=1e-4, rtol=0)
+
+
 def test_bags_of_tokens_are_features_of_the_same_regression() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     train = noisy(60, 1.0)

@@ -62,6 +62,8 @@ def test_windows_from_python(tmp_path: Path) -> None:
     by_name.save(tmp_path / "saved")
     again = TextClassifier.load(tmp_path / "saved")
     np.testing.assert_allclose(again.predict_proba(texts), by_name.predict_proba(texts), atol=1e-5)
+    rounded, exact = (TextClassifier.load(tmp_path / "saved", precision=p) for p in ("bf16-mixed", "32-true"))
+    np.testing.assert_allclose(rounded.predict_proba(texts), exact.predict_proba(texts), atol=0.01)
 
 
 @pytest.mark.parametrize(

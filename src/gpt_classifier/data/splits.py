@@ -63,8 +63,7 @@ def split(
             validation the next `int(n · 0.1)`. `stratified`: each split has its share of every class, at least one
             message where the class has that many; of very many small classes some only. `grouped`: no group is in two
             splits; sizes, and shares of the classes, come as close to the fractions as whole groups allow. `time`:
-            training has the oldest messages and testing the newest;
-            messages of the same time stay together.
+            training has the oldest messages and testing the newest; messages of the same time stay together.
         seed: of the shuffle.
         shuffles: how often, each time with the same seed; the script of the book's experiments does so twice.
         folds: cross-validation: cut the pool into that many parts, of which one is the test set; `None` for a single

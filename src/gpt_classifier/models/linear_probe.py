@@ -15,6 +15,11 @@ UNVALIDATED = 3.0
 SHARES = (1.0, 0.5, 0.25)
 """Of the features, beside the tokens: a narrow model's are worth less the more classes there are."""
 FEWEST = 50  # texts of which a fifth can choose
+LEAST_SPREAD = 0.01
+"""Standard deviation, in root mean squares of all features, below which a feature is not stretched to unit variance.
+
+A start that all texts share leaves features constant up to rounding, which differs with precision and batch.
+"""
 ITERATIONS, HISTORY = 30, 10  # of L-BFGS, and steps that it remembers; 100 change the loss by 0.001 at most
 
 
@@ -194,8 +199,8 @@ class Regression:
         self.train, self.task, self.ngrams = train, task, ngrams
         features, outputs = train.features, len(task.classes)
         self.mean = features.mean(dim=0)
-        scale = features.std(dim=0, correction=0) * features.shape[1] ** 0.5  # (D,)
-        self.scale = torch.where(scale > 0, scale, 1.0)
+        spread = features.std(dim=0, correction=0).clamp(min=LEAST_SPREAD * features.square().mean().sqrt())  # (D,)
+        self.scale = torch.where(spread > 0, spread, 1.0) * features.shape[1] ** 0.5
         self.weight = features.new_zeros(outputs, features.shape[1], requires_grad=True)
         self.bias = features.new_zeros(outputs, requires_grad=True)
         self.products: list[tuple[Bags, Bags]] = []  # n-grams to tokens, tokens to texts

@@ -246,7 +246,8 @@ def build_module(
     sharded = isinstance(trainer.strategy, FSDPStrategy)  # it wants one type in each block, and moves weights about
     if cfg.bag_of_tokens and cfg.head_init == "random":
         log.info("head     random: bag_of_tokens needs head_init=linear_probe")
-    elif cfg.bag_of_tokens and can_probe(trainer, data, model):
+    probed = cfg.head_init == "linear_probe" and can_probe(trainer, data, model)
+    if probed and cfg.bag_of_tokens:
         model.words = BagOfTokens(model.backbone.vocab_size, len(data.task.classes))
     compute_type = torch.float32 if sharded else COMPUTE_TYPES.get(str(trainer.precision), torch.float32)
     hold_trained(model)
@@ -284,7 +285,6 @@ def build_module(
         optimizer([torch.nn.Parameter(torch.zeros(1, 1))])  # a matrix: Muon takes nothing else
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {first_line(error)} Set the keys of optimizer to values that it takes.") from error
-    probed = cfg.head_init == "linear_probe" and can_probe(trainer, data, model)
     head_rate = cfg.head_rate if probed else 1.0
     return ClassifierModule(model, data.task, optimizer, scheduler, spec, cfg.seed, prefix, head_rate)
 

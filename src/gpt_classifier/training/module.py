@@ -95,7 +95,9 @@ class ClassifierModule(LightningModule):
         if others and len(others) < len(trainable):
             slow = [parameter for parameter in trainable if parameter in head]
             optimizer = self.make_optimizer([{"name": "blocks", "params": others}, {"name": "head", "params": slow}])
-            optimizer.param_groups[-1]["lr"] *= self.head_rate
+            for group in optimizer.param_groups:
+                if group.get("name") == "head":
+                    group["lr"] *= self.head_rate
         else:
             optimizer = self.make_optimizer(trainable)
         if self.make_scheduler is None:
