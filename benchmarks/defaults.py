@@ -8,13 +8,13 @@ words or of characters, whose kind and C validation chooses; both models are mea
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import pandas as pd
+from rows import add_row, tables_of
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
@@ -63,10 +63,8 @@ def linear(folder: Path, size: int | None, seed: int) -> dict[str, Any]:
 
 def default(folder: Path, size: int | None, seed: int, options: list[str]) -> dict[str, Any]:
     """The default recipe; `options` are overrides."""
-    paths = {"path": "train", "val_path": "val", "test_path": "test"}
-    overrides = ["data=csv", *(f"data.{key}={folder / split}.csv" for key, split in paths.items())]
-    overrides += ["callbacks=in_memory", "~logger", "cache.dir=null", f"seed={seed}", f"data.subset_seed={seed}"]
-    overrides += [f"data.train_size={size}"] if size else []
+    overrides = [*tables_of(folder, "train", "val", "test"), "callbacks=in_memory", "~logger", "cache.dir=null"]
+    overrides += [f"seed={seed}", f"data.subset_seed={seed}", *([f"data.train_size={size}"] if size else [])]
     cfg = compose(["model=gpt2-nano", *overrides, "run_dir=null", *options])
     choices = {"model": "gpt2-nano", "freeze": "last_block"}
     choices |= dict(option.split("=") for option in options if option.startswith(("freeze=", "model=")))
@@ -90,18 +88,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a file of JSON lines, which is added to")
     options = parser.parse_args()
     prepare_process(training=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for pair in options.data:
         name, _, folder = pair.partition("=")
         for size in [None if size == "all" else int(size) for size in options.sizes.split(",")]:
             found: dict[str, list[dict[str, Any]]] = {"linear": [], "default": []}
             for seed in map(int, options.seeds.split(",")):
                 if size is not None or not found["linear"]:  # all texts are the same ones for every seed
-                    found["linear"].append(linear(Path(folder).resolve(), size, seed))
-                found["default"].append(default(Path(folder).resolve(), size, seed, options.options))
-            line = {"data": name, "size": size or "all", "options": options.options, **found}
-            with options.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                    found["linear"].append(linear(Path(folder), size, seed))
+                found["default"].append(default(Path(folder), size, seed, options.options))
+            add_row(options.out, {"data": name, "size": size or "all", "options": options.options, **found})
             shown = []
             for who, rows in found.items():
                 for metric in ("accuracy", "macro_f1"):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rows import add_row
 
 from gpt_classifier import TextClassifier, crossfit
 from gpt_classifier.crossfitting.folds import inseparable
@@ -87,12 +88,10 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the model")
     options = parser.parse_args()
     prepare_process(training=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     frame = Table(options.path, options.text_column, options.label_column).load().frame[["text", "label", "row"]]
     for seed in map(int, options.seeds.split(",")):
         row = run(frame, options, seed)
-        with options.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        add_row(options.out, row)
         print(json.dumps(row, indent=1), flush=True)
     if options.listed:
         classifier = TextClassifier(options.model, cache=options.cache, progress=False, overrides=options.overrides)

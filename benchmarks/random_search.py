@@ -7,11 +7,11 @@ texts. What is in the file already is not run again.
 """
 
 import argparse
-import json
 import random
 from pathlib import Path
 from typing import Any
 
+from rows import add_row, read_rows, tables_of
 from splits import run
 
 from gpt_classifier.device import prepare_process
@@ -43,28 +43,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a file of JSON lines, which is added to")
     options = parser.parse_args()
     prepare_process(training=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = options.out.read_text().splitlines() if options.out.exists() else []
     known: dict[tuple[str, int, int], dict[str, Any]] = {
         (row["data"], row["size"], row["trial"]): row
-        for row in map(json.loads, lines)
+        for row in read_rows(options.out)
         if row["options"] == options.options
     }
     for pair in options.data:
         name, _, folder = pair.partition("=")
-        paths = [
-            f"data.{key}={Path(folder).resolve() / f'{file}.csv'}"
-            for key, file in (("path", "train"), ("val_path", "val"))
-        ]
         for size in map(int, options.sizes.split(",")):
-            shared = [
-                "data=csv",
-                *paths,
-                "data.test_fraction=0",
-                "seed=1",
-                "data.subset_seed=1",
-                f"data.train_size={size}",
-            ]
+            shared = [*tables_of(folder, "train", "val"), "seed=1", "data.subset_seed=1", f"data.train_size={size}"]
             for trial in range(options.trials + 1):  # trial 0 is the recipe
                 if (name, size, trial) in known:
                     continue
@@ -72,8 +59,7 @@ def main() -> None:
                 found = run([*shared, "monitor=accuracy", *options.options, *settings], options.cache, "val")
                 row = {"data": name, "size": size, "trial": trial, "settings": settings, "options": options.options}
                 known[name, size, trial] = row | {"seconds": found["seconds"], "val": found["val"]}
-                with options.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(known[name, size, trial]) + "\n")
+                add_row(options.out, known[name, size, trial])
             rows = [known[name, size, trial] for trial in range(options.trials + 1)]
             best = max(rows[1:], key=lambda row: row["val"]["accuracy"])
             seconds = sum(row["seconds"] for row in rows)

@@ -7,13 +7,13 @@ too. What is in the file already is not run again.
 """
 
 import argparse
-import json
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from rows import add_row, read_rows, tables_of
 from safetensors.torch import load_file, save_file
 from splits import run
 from torch import Tensor, nn
@@ -147,14 +147,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a file of JSON lines, which is added to")
     options = parser.parse_args()
     prepare_process(training=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     weights = forgetful(options.out.parent / "forgetful")
-    lines = options.out.read_text().splitlines() if options.out.exists() else []
-    known = {(row["data"], row["size"], row["variant"], row["seed"]): row for row in map(json.loads, lines)}
+    known = {(row["data"], row["size"], row["variant"], row["seed"]): row for row in read_rows(options.out)}
     for pair in options.data:
         data, _, folder = pair.partition("=")
-        paths = {"path": "train", "val_path": "val"}
-        shared = ["data=csv", *(f"data.{key}={Path(folder).resolve() / split}.csv" for key, split in paths.items())]
+        shared = tables_of(folder, "train", "val")
         for size in map(int, options.sizes.split(",")):
             for seed in map(int, options.seeds.split(",")):
                 for variant, overrides in VARIANTS.items():
@@ -162,11 +159,10 @@ def main() -> None:
                         continue
                     given = [o.replace("FORGETFUL", str(weights)) for o in overrides]
                     drawn = [f"seed={seed}", f"data.subset_seed={seed}", f"data.train_size={size}"]
-                    found = run([*shared, "data.test_fraction=0", *drawn, *given], options.cache, "val")
+                    found = run([*shared, *drawn, *given], options.cache, "val")
                     row = {"data": data, "size": size, "variant": variant, "seed": seed, **found}
                     known[data, size, variant, seed] = row
-                    with options.out.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(row) + "\n")
+                    add_row(options.out, row)
             for variant in VARIANTS:
                 rows = [row for key, row in known.items() if key[:3] == (data, size, variant)]
                 accuracy = [100 * row["val"]["accuracy"] for row in rows]

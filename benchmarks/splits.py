@@ -11,10 +11,11 @@ training texts. What is in the file already is not run again.
 """
 
 import argparse
-import json
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from rows import add_row, read_rows
 
 from gpt_classifier.config import compose
 from gpt_classifier.device import prepare_process
@@ -80,13 +81,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a file of JSON lines, which is added to")
     options = parser.parse_args()
     prepare_process(training=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    rows: dict[Key, dict[str, Any]] = {}
-    if options.out.exists():
-        for line in options.out.read_text().splitlines():
-            row = json.loads(line)
-            if row["data"] == options.data and row["measure"] == options.measure:
-                rows[row["overrides"], row["size"], row["split"], row["seed"]] = row
+    rows: dict[Key, dict[str, Any]] = {
+        (row["overrides"], row["size"], row["split"], row["seed"]): row
+        for row in read_rows(options.out)
+        if row["data"] == options.data and row["measure"] == options.measure
+    }
     contenders = dict(pair.split(":", 1) for pair in options.contenders)
     for size in [None if size == "all" else int(size) for size in options.train_sizes.split(",")]:
         for split in map(int, options.splits.split(",")):
@@ -102,8 +101,7 @@ def main() -> None:
                     row |= {"split": split, "seed": seed}
                     row |= run([*options.data, *drawn, *given], options.cache, options.measure)
                     rows[overrides, size, split, seed] = row
-                    with options.out.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(row) + "\n")
+                    add_row(options.out, row)
     names = {overrides: name for name, overrides in contenders.items()}
     named = {(names[key[0]], *key[1:]): row for key, row in rows.items() if key[0] in names}
     table(named, list(contenders), options.measure, options.metric)

@@ -9,12 +9,12 @@ again.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from rows import add_row, read_rows
 from splits import run
 
 from gpt_classifier.device import prepare_process
@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a file of JSON lines, which is added to")
     options = parser.parse_args()
     prepare_process(training=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    lines = options.out.read_text().splitlines() if options.out.exists() else []
-    rows = {(row["split"], row["seed"]): row for row in map(json.loads, lines) if row["data"] == options.data}
+    rows = {(row["split"], row["seed"]): row for row in read_rows(options.out) if row["data"] == options.data}
     for split in map(int, options.splits.split(",")):
         for seed in map(int, options.seeds.split(",")):
             if (split, seed) in rows:
@@ -66,8 +64,7 @@ def main() -> None:
                 )
                 row["linear"] = known or run([*drawn, "procedure=baseline"], options.cache, "final")["test"]
             rows[split, seed] = row
-            with options.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            add_row(options.out, row)
             print(
                 split, seed, {name: f"{row['test'][part]['accuracy']:.2%}" for name, part in PARTS.items()}, flush=True
             )
