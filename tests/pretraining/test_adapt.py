@@ -23,7 +23,7 @@ from gpt_classifier.config import compose
 from gpt_classifier.data.prepare import fold
 from gpt_classifier.errors import OptionError
 from gpt_classifier.models.gpt import GPT, GPTConfig
-from gpt_classifier.pretraining import adaptation
+from gpt_classifier.pretraining import adaptation, learning
 from gpt_classifier.pretraining.adaptation import TRANSDUCTIVE, hold_out, texts_of
 from gpt_classifier.pretraining.learning import AdaptationModule
 from gpt_classifier.training.build import load_data
@@ -123,6 +123,17 @@ def test_weights_stay_as_they_were_where_no_pass_helps(
     assert "pass 4" not in told
     for name, tensor in weights(tmp_path / "base").items():
         assert torch.equal(weights(folder / "model")[name], tensor), name
+
+
+def test_patience_counts_passes_though_many_texts_are_measured_within_one(
+    adapt: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "MOST_STEPS", 1)
+    path = write(tmp_path / "texts.txt", texts())
+    adapt(f"data.path={path}", "adaptation.lr=0", "adaptation.passes=9", "adaptation.patience=1")
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("adapt    pass")]
+    assert len(told) > 1
+    assert told[-1].startswith("adapt    pass 1:")
 
 
 def test_an_interruption_leaves_no_weights(

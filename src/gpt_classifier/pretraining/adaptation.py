@@ -60,7 +60,7 @@ class Adaptation:
 
     Args:
         passes: over the texts, at most.
-        patience: measurements in a row without a better one after which it stops.
+        patience: passes without a better measurement after which it stops.
         val_fraction: part of the texts that is held out and measured; texts that are equal but for case, digits and
             punctuation are on one side.
         batch_tokens: of a step.

@@ -40,7 +40,7 @@ class Schedule:
 
     Args:
         passes: over the texts, at most.
-        patience: measurements in a row without a new best after which it stops.
+        patience: passes without a new best after which it stops.
         batch_tokens: of a step.
         lr: peak learning rate of AdamW.
         seed: of the order of the texts.
@@ -175,7 +175,6 @@ class AdaptationModule(LightningModule):
         self.loss = self.before = self.best = float("nan")
         self.best_passes = 0.0
         self.state: dict[str, Tensor] | None = None
-        self._worse = 0  # measurements in a row
         self._sums = torch.zeros(2)
         self._since = 0.0
 
@@ -215,9 +214,7 @@ class AdaptationModule(LightningModule):
         passes = self.global_step / self.steps_per_pass
         log.info("adapt    pass %.4g: held-out loss %.3f nats per token", passes, self.loss)
         if self.loss < self.best:
-            self.best, self.best_passes, self._worse = self.loss, passes, 0
+            self.best, self.best_passes = self.loss, passes
             state = self.model.state_dict().items()
             self.state = {name: tensor.detach().to("cpu", torch.bfloat16, copy=True) for name, tensor in state}
-            return
-        self._worse += 1
-        self.trainer.should_stop = self._worse >= self.schedule.patience
+        self.trainer.should_stop = passes - self.best_passes >= self.schedule.patience
