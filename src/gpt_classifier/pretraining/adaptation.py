@@ -44,7 +44,7 @@ from gpt_classifier.training.recipe import AUTO
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of keys; a change makes older adapted weights unused
+FORMAT = 2  # of keys; a change makes older adapted weights unused
 FEWEST = 10  # different texts
 WHOLE = 10**9  # tokens of a text: none is cut
 

@@ -114,7 +114,7 @@ def learn(
             _interruptible(trainer, lambda: trainer.validate(module, loaders[1], verbose=False))
     if module.state is None or module.loss >= module.before:  # rounding may take away what was hardly gained
         return Learned(module.before, module.before, 0, None)
-    return Learned(module.before, module.loss, module.best_passes, module.state)
+    return Learned(module.before, module.loss, module.best_step / module.steps_per_pass, module.state)
 
 
 def _trainer(module: "AdaptationModule", accelerator: str, precision: str) -> Trainer:
@@ -163,7 +163,7 @@ class AdaptationModule(LightningModule):
     Attributes:
         loss: of the last measurement, in nats per token.
         before: of the first.
-        best_passes: after which the best weights were found.
+        best_step: after which the best weights were found.
         state: these, in bfloat16; `None` as long as those that it began with are best.
     """
 
@@ -173,7 +173,7 @@ class AdaptationModule(LightningModule):
         self.schedule = schedule
         self.steps_per_pass = steps_per_pass
         self.loss = self.before = self.best = float("nan")
-        self.best_passes = 0.0
+        self.best_step = 0
         self.state: dict[str, Tensor] | None = None
         self._sums = torch.zeros(2)
         self._since = 0.0
@@ -214,7 +214,7 @@ class AdaptationModule(LightningModule):
         passes = self.global_step / self.steps_per_pass
         log.info("adapt    pass %.4g: held-out loss %.3f nats per token", passes, self.loss)
         if self.loss < self.best:
-            self.best, self.best_passes = self.loss, passes
+            self.best, self.best_step = self.loss, self.global_step
             state = self.model.state_dict().items()
             self.state = {name: tensor.detach().to("cpu", torch.bfloat16, copy=True) for name, tensor in state}
-        self.trainer.should_stop = passes - self.best_passes >= self.schedule.patience
+        self.trainer.should_stop = self.global_step - self.best_step >= self.schedule.patience * self.steps_per_pass
